@@ -1,0 +1,1 @@
+//! One array as a deterministic machine.
