@@ -1,6 +1,8 @@
 //! Bytes of entries, records, messages and requests. Little endian; every length is bounded before anything is allocated for it; a decoder
 //! never panics and accepts nothing but what the encoder writes.
 
+mod bytes;
+mod config;
 pub mod entry;
 
 /// Why bytes were not accepted.
