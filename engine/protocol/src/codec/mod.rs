@@ -3,7 +3,10 @@
 
 mod bytes;
 mod config;
+mod durable;
 pub mod entry;
+mod mediator;
+mod message;
 
 /// Why bytes were not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
