@@ -15,6 +15,8 @@
 //!
 //! Bytes: docs/format-map.md.
 
+mod diff;
+mod fold;
 mod gather;
 mod image;
 mod layer;
@@ -23,11 +25,14 @@ mod map;
 mod nodes;
 mod overlay;
 mod read;
+mod run;
 mod slot;
 mod store;
 mod table;
 mod tree;
 
+pub use diff::{DiffCursor, diff};
+pub use fold::{fold, volume_digest};
 pub use image::{Image, LAYERS_WANTED_MAX, NotTheBase};
 pub use layer::{Layer, LayerId, LayerRange};
 pub use lookup::{Lookup, Source};
@@ -35,6 +40,7 @@ pub use map::VolumeMap;
 pub use nodes::{CACHE_NODES_DEFAULT, MapError, Nodes};
 pub use overlay::merge;
 pub use read::{read_slots, resolve};
+pub use run::RunError;
 pub use slot::{BLOCK_BYTES, BLOCKS_MAX, Extent, GeometryError, SIZE_BYTES_MAX, Slot};
 pub use store::NodeStore;
 pub use table::{Table, TableRange};

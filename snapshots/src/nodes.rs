@@ -101,7 +101,7 @@ impl<S: NodeStore> Nodes<S> {
         level: u8,
         digests: &[Digest],
     ) -> Result<Vec<Node>, MapError<S::Error>> {
-        let reads = digests.iter().map(|digest| self.get(level, *digest));
+        let reads = digests.iter().copied().map(|digest| self.get(level, digest));
         gather(reads, READS_IN_FLIGHT).await.into_iter().collect()
     }
 

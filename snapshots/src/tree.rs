@@ -7,6 +7,8 @@
 //!   covers the size. So the same content of the same size has the same root, whatever its history.
 //! - T2: nothing that is not content is hashed: no addresses, no locations, no times.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use metropod_dedupe::{Digest, Domain, digest};
 
@@ -96,6 +98,36 @@ impl NodeDraft {
         }
         let name = digest(Domain::Node { level }, &self.0);
         Some((name, Node(Bytes::from(self.0))))
+    }
+}
+
+/// The nodes that bring a tree to a greater height: each has the one below as its first and only child. They are made
+/// up when a volume has grown since its tree was folded, and are in no store until a fold keeps them.
+#[derive(Debug, Default)]
+pub(crate) struct Lifted(BTreeMap<(u8, Digest), Node>);
+
+impl Lifted {
+    /// The name of the top of the same tree at `height` levels; of the tree as it is if that is higher already.
+    pub(crate) fn lift(&mut self, root: Option<Root>, height: u8) -> Digest {
+        let Some(root) = root else { return Digest::ZERO };
+        let mut top = root.digest;
+        for level in root.height..height {
+            let mut draft = NodeDraft::empty();
+            draft.set_child(0, top);
+            let Some((name, node)) = draft.seal(level) else { return Digest::ZERO };
+            self.0.insert((level, name), node);
+            top = name;
+        }
+        top
+    }
+
+    pub(crate) fn get(&self, level: u8, digest: Digest) -> Option<&Node> {
+        self.0.get(&(level, digest))
+    }
+
+    /// Level, name and content of each, lowest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u8, Digest, &Node)> {
+        self.0.iter().map(|((level, name), node)| (*level, *name, node))
     }
 }
 
