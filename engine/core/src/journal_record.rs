@@ -47,12 +47,11 @@ impl JournalRecord {
             JournalRecord::Entry { ticket, entry } => {
                 out.put_u8(1);
                 out.put_u64_le(ticket.0);
-                entry.encode(&mut out);
+                out.put_slice(&entry.encode().0);
             }
             JournalRecord::State { ticket, record } => {
                 out.put_u8(2);
-                out.put_u64_le(ticket.0);
-                record.encode(&mut out);
+                out.put_slice(&record.encode(*ticket));
             }
             JournalRecord::Freeze { config, index } => {
                 out.put_u8(3);
@@ -86,9 +85,8 @@ impl JournalRecord {
                 JournalRecord::Entry { ticket, entry }
             }
             2 => {
-                let ticket = Ticket(reader.u64()?);
                 let rest = reader.take(reader.remaining())?;
-                let record =
+                let (ticket, record) =
                     DurableRecord::decode(rest).map_err(|_| DecodeError::Part { part: "state record" })?;
                 JournalRecord::State { ticket, record }
             }

@@ -143,9 +143,7 @@ pub fn pods(mut reader: Reader, layers: &BTreeMap<LayerId, Arc<Layer>>) -> Resul
 
 fn encode_pod(pod: &PodDraft, out: &mut BytesMut) {
     out.put_slice(&pod.id.0);
-    let mut state = BytesMut::new();
-    pod.state.encode(&mut state);
-    put_blob(out, &state);
+    put_blob(out, &pod.state.encode());
     out.put_u64_le(pod.applied.0);
     encode_image(&pod.image, out);
     put_option(out, pod.fork.as_ref(), |out, fork| {

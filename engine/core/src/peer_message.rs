@@ -1,19 +1,19 @@
 //! What two cores say to each other besides the protocol's own messages.
 //!
-//! A sync frame is a kind byte, the pod's id and the rest; a bulk frame is the pod's id and a transfer message.
+//! A sync frame is a kind byte, the pod's id and the rest (a protocol message: length of its head, head, attachment); a bulk frame is the pod's id and a transfer message.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use metropod_protocol::PodId;
 
-use crate::codec::{DecodeError, Reader, put_text};
+use crate::codec::{DecodeError, Reader, put_count, put_text};
 use crate::names::Name;
 use crate::namespace::read_name;
 
 /// A frame on the sync connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SyncFrame {
-    /// A message of the pod's protocol machine.
-    Protocol(PodId, Bytes),
+    /// A message of the pod's protocol machine: head and attachment.
+    Protocol(PodId, Bytes, Bytes),
     /// Please hold this pod too.
     Invite(PodId, Name),
     /// The answer: whether the invited array holds the pod now.
@@ -21,22 +21,23 @@ pub enum SyncFrame {
 }
 
 impl SyncFrame {
-    /// Head of a protocol frame; the message's own bytes follow.
-    pub fn protocol_head(pod: PodId) -> Bytes {
-        let mut out = BytesMut::with_capacity(17);
+    /// What stands before a protocol message's head and attachment.
+    pub fn protocol_head(pod: PodId, head_length: usize) -> Bytes {
+        let mut out = BytesMut::with_capacity(21);
         out.put_u8(0);
         out.put_slice(&pod.0);
+        put_count(&mut out, head_length);
         out.freeze()
     }
 
-    /// Bytes of the other frames.
+    /// The frame's bytes.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         match self {
-            SyncFrame::Protocol(pod, message) => {
-                out.put_u8(0);
-                out.put_slice(&pod.0);
-                out.put_slice(message);
+            SyncFrame::Protocol(pod, head, attachment) => {
+                out.put_slice(&SyncFrame::protocol_head(*pod, head.len()));
+                out.put_slice(head);
+                out.put_slice(attachment);
             }
             SyncFrame::Invite(pod, name) => {
                 out.put_u8(1);
@@ -58,7 +59,10 @@ impl SyncFrame {
         let kind = reader.u8()?;
         let pod = PodId(reader.array()?);
         let frame = match kind {
-            0 => return Ok(SyncFrame::Protocol(pod, reader.take(reader.remaining())?)),
+            0 => {
+                let head = reader.blob()?;
+                return Ok(SyncFrame::Protocol(pod, head, reader.take(reader.remaining())?));
+            }
             1 => SyncFrame::Invite(pod, read_name(&mut reader)?),
             2 => match reader.u8()? {
                 0 => SyncFrame::InviteAnswer(pod, false),

@@ -296,14 +296,7 @@ impl crate::pod::Pod {
 
     /// The place of the last applied entry.
     pub(crate) fn position_of_applied(&self) -> Position {
-        match self.machine.entry(self.applied) {
-            Some(entry) => entry.position(),
-            None => {
-                let base = self.machine.base();
-                assert!(base.index == self.applied, "the last applied entry is held or is the base");
-                base
-            }
-        }
+        self.machine.position(self.applied).expect("the last applied entry is held or is the base")
     }
 
     /// Takes a folded image in place of the layers it came from.
@@ -314,7 +307,8 @@ impl crate::pod::Pod {
         into: &metropod_snapshots::Image,
     ) {
         if let Some(map) = self.maps.get_mut(&volume) {
-            map.rebase(from, into);
+            // A volume that was replaced meanwhile has another base; the fold is then simply not used.
+            let _unused = map.rebase(from, into);
         }
         for image in self.images.values_mut() {
             if image == from {

@@ -150,8 +150,8 @@ impl Array {
 
     fn send_protocol(&mut self, pod: PodId, message: &metropod_protocol::Message) {
         let Some(peer) = self.pods.get(&pod).and_then(|found| found.peer()) else { return };
-        let mut parts = vec![SyncFrame::protocol_head(pod)];
-        parts.extend(message.encode());
+        let (head, attachment) = message.encode();
+        let parts = vec![SyncFrame::protocol_head(pod, head.len()), head, attachment];
         self.effects.push_back(Effect::Send { peer, channel: Channel::Sync, parts });
     }
 

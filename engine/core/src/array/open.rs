@@ -164,7 +164,7 @@ impl Array {
             .collect();
         let end = entries.last().map_or(state.base.index, |entry| entry.index);
         let machine = Machine::restart(setup, state, entries, now)?;
-        let incarnation = machine.durable_state(draft.applied).incarnation;
+        let incarnation = machine.incarnation();
         let mut pod = Pod::new(Parts {
             id: draft.id,
             me: self.config.me,
@@ -198,9 +198,9 @@ fn replay_record(
 ) -> Result<(), DecodeError> {
     let Some(pod) = pods.get_mut(&PodId(record.stream.0)) else { return Ok(()) };
     match JournalRecord::decode(record)? {
-        JournalRecord::Entry { ticket, entry } => {
+        JournalRecord::Entry { entry, .. } => {
             pod.lsns.push((entry.index, lsn));
-            pod.replay.entry(ticket, entry);
+            pod.replay.entry(entry);
         }
         JournalRecord::State { ticket, record } => pod.replay.record(ticket, &record),
         JournalRecord::Freeze { config, index } => {

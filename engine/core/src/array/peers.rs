@@ -58,7 +58,9 @@ impl Array {
     pub(super) fn frame(&mut self, now: Time, peer: ArrayId, channel: Channel, payload: Bytes) {
         match channel {
             Channel::Sync => match SyncFrame::decode(payload) {
-                Ok(SyncFrame::Protocol(pod, message)) => self.protocol_frame(now, peer, pod, message),
+                Ok(SyncFrame::Protocol(pod, head, attachment)) => {
+                    self.protocol_frame(now, peer, pod, head, attachment);
+                },
                 Ok(SyncFrame::Invite(pod, name)) => self.invited(now, peer, pod, name),
                 Ok(SyncFrame::InviteAnswer(pod, accepted)) => self.invite_answered(now, peer, pod, accepted),
                 Err(_) => {}
@@ -71,11 +73,11 @@ impl Array {
         }
     }
 
-    fn protocol_frame(&mut self, now: Time, peer: ArrayId, pod: PodId, message: Bytes) {
+    fn protocol_frame(&mut self, now: Time, peer: ArrayId, pod: PodId, head: Bytes, attachment: Bytes) {
         if self.pods.get(&pod).and_then(|found| found.peer()) != Some(peer) {
             return;
         }
-        if let Ok(message) = Message::decode(message) {
+        if let Ok(message) = Message::decode(head, attachment) {
             self.step_pod(now, pod, MachineInput::Receive(message));
         }
     }
@@ -192,7 +194,7 @@ impl Array {
         let Ok(message) = transfer::Message::decode(message) else { return };
         match (&found.catch_up, message) {
             (_, transfer::Message::Begin(begin)) => {
-                if found.machine.durable_state(found.applied).out_of_sync.is_none() {
+                if found.machine.out_of_sync().is_none() {
                     return;
                 }
                 found.catch_up.stop();
