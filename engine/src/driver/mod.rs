@@ -166,6 +166,17 @@ impl Driver {
         self.enter(Input::Appended { id: append.id, result })
     }
 
+    /// Carries appends out on this thread until `reply` is given, then leaves them to the appender.
+    pub(crate) fn append_until(self: &Arc<Self>, append: Append, reply: &Reply) {
+        let mut next = self.append(append);
+        while let Some(append) = next {
+            if reply.is_given() {
+                return self.hand_over(append);
+            }
+            next = self.append(append);
+        }
+    }
+
     /// Lets the appender thread carry an append out.
     pub(crate) fn hand_over(&self, append: Append) {
         self.appender.submit(append);
