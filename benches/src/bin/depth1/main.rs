@@ -8,6 +8,7 @@ mod appender;
 mod disk;
 mod follower;
 mod leader;
+mod reactor;
 mod report;
 mod wire;
 
