@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use metropod_dedupe::Store;
 use metropod_journal::media::{Cause, Create, Durability, Io, MediaError, Open};
+use metropod_journal::Lsn;
 use metropod_protocol::{ArrayId, DurableState, Incarnation, Index, PodId};
 use metropod_snapshots::{Image, Layer, LayerId};
 
@@ -67,6 +68,8 @@ pub struct Draft {
     pub incarnation: Incarnation,
     /// First layer id that was not handed out.
     pub next_layer: u64,
+    /// First journal record that is still needed.
+    pub journal_from: Lsn,
     /// Every pod.
     pub pods: Vec<PodDraft>,
     /// Layers stored already.
@@ -101,6 +104,7 @@ pub async fn write(io: &Io, store: &Store, draft: Draft) -> Result<Checkpointed,
         array: draft.array,
         incarnation: draft.incarnation,
         next_layer: draft.next_layer,
+        journal_from: draft.journal_from,
         store: state,
         places: places.clone(),
         pods: draft.pods,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use metropod_dedupe::Digest;
+use metropod_journal::Lsn;
 use metropod_protocol::{ArrayId, Chain, ConfigId, DurableState, Incarnation, Index, PodId, Position};
 use metropod_snapshots::{Image, Layer, LayerId, Root};
 
@@ -31,6 +32,8 @@ pub struct Manifest {
     pub incarnation: Incarnation,
     /// First layer id that was not handed out.
     pub next_layer: u64,
+    /// First journal record that is still needed.
+    pub journal_from: Lsn,
     /// State of the chunk store.
     pub store: Bytes,
     /// Where layers are.
@@ -69,6 +72,7 @@ pub fn encode(manifest: &Manifest) -> Bytes {
     out.put_u64_le(manifest.number);
     out.put_u64_le(manifest.incarnation.0);
     out.put_u64_le(manifest.next_layer);
+    out.put_u64_le(manifest.journal_from.0);
     put_blob(&mut out, &manifest.store);
     put_count(&mut out, manifest.places.len());
     for (id, place) in &manifest.places {
@@ -104,6 +108,7 @@ pub fn open(bytes: &Bytes) -> Result<(Header, Reader), ManifestError> {
     let number = reader.u64()?;
     let incarnation = Incarnation(reader.u64()?);
     let next_layer = reader.u64()?;
+    let journal_from = Lsn(reader.u64()?);
     let store = reader.blob()?;
     let mut places = LayerPlaces::new();
     for _ in 0..reader.count(32)? {
@@ -111,7 +116,7 @@ pub fn open(bytes: &Bytes) -> Result<(Header, Reader), ManifestError> {
         let place = LayerPlace { run: reader.u64()?, offset: reader.u64()?, length: reader.u64()? };
         places.insert(id, place);
     }
-    Ok((Header { array, number, incarnation, next_layer, store, places }, reader))
+    Ok((Header { array, number, incarnation, next_layer, journal_from, store, places }, reader))
 }
 
 /// What a manifest says before its pods.
@@ -125,6 +130,8 @@ pub struct Header {
     pub incarnation: Incarnation,
     /// First layer id that was not handed out.
     pub next_layer: u64,
+    /// First journal record that is still needed.
+    pub journal_from: Lsn,
     /// State of the chunk store.
     pub store: Bytes,
     /// Where layers are.

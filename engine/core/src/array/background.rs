@@ -222,6 +222,7 @@ impl Array {
             array: self.config.me,
             incarnation: self.incarnation,
             next_layer: self.layer_ids.next(),
+            journal_from: trim,
             pods: drafts,
             places: self.layer_places.clone(),
         };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use metropod_dedupe::Store;
 use metropod_journal::media::{Cause, Create, Io, MediaError, Open};
-use metropod_journal::{Lsn, Record};
+use metropod_journal::{JournalConfig, Lsn, Record};
 use metropod_protocol::{Incarnation, Index, Machine, PodId, Replay, RestartError, Time};
 use metropod_snapshots::{Layer, LayerId, Nodes};
 
@@ -73,6 +73,7 @@ struct Found {
     number: u64,
     incarnation: Incarnation,
     next_layer: u64,
+    journal_from: Lsn,
     store: Option<bytes::Bytes>,
     places: LayerPlaces,
     pods: Vec<PodDraft>,
@@ -104,7 +105,8 @@ impl Array {
             })
             .collect();
         let mut failed = None;
-        let journal = metropod_journal::open(&io, "journal", config.journal.clone(), &mut |lsn, record| {
+        let journal_config = JournalConfig { needed_from: found.journal_from, ..config.journal.clone() };
+        let journal = metropod_journal::open(&io, "journal", journal_config, &mut |lsn, record| {
             if failed.is_none()
                 && let Err(source) = replay_record(&mut replaying, lsn, &record)
             {
@@ -216,7 +218,7 @@ async fn read_manifest(config: &ArrayConfig, io: &Io) -> Result<Found, OpenError
     let Some(current) = read_file(io, CURRENT).await? else {
         let places = LayerPlaces::new();
         let incarnation = Incarnation(0);
-        return Ok(Found { number: 0, incarnation, next_layer: 1, store: None, places, pods: Vec::new() });
+        return Ok(Found { number: 0, incarnation, next_layer: 1, journal_from: Lsn(1), store: None, places, pods: Vec::new() });
     };
     let name = std::str::from_utf8(&current).map_err(|_| OpenError::Current)?;
     if !name.starts_with("manifest-") || name.contains('/') {
@@ -234,6 +236,7 @@ async fn read_manifest(config: &ArrayConfig, io: &Io) -> Result<Found, OpenError
         number: header.number,
         incarnation: header.incarnation,
         next_layer: header.next_layer,
+        journal_from: header.journal_from,
         store: Some(header.store),
         places: header.places,
         pods,
