@@ -1,0 +1,21 @@
+//! Who an array is, whom it knows, and how two arrays become known to each other.
+
+mod connection_key;
+pub(crate) mod file;
+mod key;
+mod key_ring;
+mod peers;
+
+pub use connection_key::{ConnectionKey, ConnectionKeyError, SECRET_LIFETIME, Secret};
+pub use key::{Identity, IdentityError, PublicKey, SIGNATURE_BYTES, Signature};
+pub use key_ring::{KeyRing, SecretRefused};
+pub use peers::{Peer, PeerKind, Peers, PeersError};
+
+/// Longest name of an array.
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// Whether `name` is 1–63 letters, digits and `-`.
+pub fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
