@@ -6,9 +6,12 @@ mod key;
 mod key_ring;
 mod peers;
 
+pub(crate) use connection_key::unix_seconds;
 pub use connection_key::{ConnectionKey, ConnectionKeyError, SECRET_LIFETIME, Secret};
+pub(crate) use key::fill_random;
 pub use key::{Identity, IdentityError, PublicKey, SIGNATURE_BYTES, Signature};
 pub use key_ring::{KeyRing, SecretRefused};
+pub(crate) use peers::ADDRESS_BYTES_MAX;
 pub use peers::{Peer, PeerKind, Peers, PeersError};
 
 /// Longest name of an array.

@@ -160,6 +160,18 @@ impl Peer {
         self.addresses.insert(0, address.to_owned());
         self.addresses.truncate(ADDRESSES_MAX);
     }
+
+    /// Puts `address` last, unless it is there.
+    pub(crate) fn remember(&mut self, address: &str) {
+        if address.is_empty()
+            || address.len() > ADDRESS_BYTES_MAX
+            || self.addresses.iter().any(|a| a == address)
+        {
+            return;
+        }
+        self.addresses.truncate(ADDRESSES_MAX - 1);
+        self.addresses.push(address.to_owned());
+    }
 }
 
 fn encode(peers: &BTreeMap<ArrayId, Peer>) -> Vec<u8> {
