@@ -113,5 +113,4 @@ impl Log {
         let before = self.history.partition_point(|item| item.first < index);
         &self.history[before..]
     }
-
 }

@@ -98,7 +98,6 @@ impl World {
             self.start_mediator(false);
         }
         for array in 0..2 {
-            self.arrays[array].frozen_until = self.arrays[array].frozen_until.min(self.now);
             if self.arrays[array].stalled {
                 self.arrays[array].stalled = false;
                 self.sync(array);
@@ -139,6 +138,8 @@ fn run(seed: u64, tally: &mut Tally) {
     let settled = world.run_until(ms(12_000), |world| world.is_whole());
     assert!(settled, "both serve mirrored once the faults are over: {}", world.describe());
     world.hosts = false;
+    let finished = world.run_until(ms(6_000), |world| world.is_whole() && world.oracle.open_ops() == 0);
+    assert!(finished, "every request ends: {}", world.describe());
     world.run_for(ms(700));
     assert_eq!(world.oracle.open_ops(), 0, "every request ends: {}", world.describe());
     assert!(world.is_whole(), "the pod stays whole: {}", world.describe());

@@ -204,7 +204,14 @@ impl World {
         self.after(delay, Event::RoundArrives { from: survivor, from_boot, to_boot, chains, base });
     }
 
-    pub fn round_arrives(&mut self, from: usize, from_boot: u64, to_boot: u64, chains: Vec<Chain>, base: Position) {
+    pub fn round_arrives(
+        &mut self,
+        from: usize,
+        from_boot: u64,
+        to_boot: u64,
+        chains: Vec<Chain>,
+        base: Position,
+    ) {
         let to = 1 - from;
         if self.arrays[to].boot != to_boot || self.arrays[from].boot != from_boot {
             return;
@@ -228,7 +235,8 @@ impl World {
         let state = DurableState::decode(manifest.state.encode()).expect("can be read");
         let base = state.base;
         if flip {
-            if self.machine(array).out_of_sync().is_none() {
+            let older = base.index < self.arrays[array].manifest.state.base.index;
+            if self.machine(array).out_of_sync().is_none() || older {
                 return;
             }
             let own = self.machine(array).position(base.index) == Some(base);
@@ -287,7 +295,9 @@ impl World {
         for (_, item) in &this.journal[this.synced..items] {
             match item {
                 Item::Entry(entry) => this.durable_entries = entry.index.0,
-                Item::Record(_, DurableRecord::Cut { keep }) => this.durable_entries = this.durable_entries.min(keep.0),
+                Item::Record(_, DurableRecord::Cut { keep }) => {
+                    this.durable_entries = this.durable_entries.min(keep.0)
+                }
                 Item::Record(..) => {}
             }
         }
@@ -348,7 +358,8 @@ impl World {
         let setup = self.setup(array, Some(IDS[1 - array]));
         let now = self.arrays[array].clock(self.now);
         self.log(|| format!("{array} restarts with {state:?} and {} entries", entries.len()));
-        let machine = Machine::restart(setup, state, entries, now).expect("what was written can be restarted");
+        let machine =
+            Machine::restart(setup, state, entries, now).expect("what was written can be restarted");
         self.arrays[array].machine = Some(machine);
         self.drain(array);
         if self.net.open == [true; 2] {

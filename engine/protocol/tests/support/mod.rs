@@ -10,8 +10,8 @@ pub mod random;
 
 use std::collections::BTreeMap;
 
-use metropod_protocol::mediator::{ServiceEffect, ServiceInput, ServiceSettings, SessionNumber};
 use metropod_protocol::mediator::{Register, Service};
+use metropod_protocol::mediator::{ServiceEffect, ServiceInput, ServiceSettings, SessionNumber};
 use metropod_protocol::*;
 
 pub use array::Array;
@@ -268,7 +268,9 @@ impl World {
                     self.step(array, Input::Signed { statement, signature });
                 }
             }
-            Event::Manifest { array, boot, manifest, flip } => self.manifest_durable(array, boot, *manifest, flip),
+            Event::Manifest { array, boot, manifest, flip } => {
+                self.manifest_durable(array, boot, *manifest, flip)
+            }
             Event::RoundArrives { from, from_boot, to_boot, chains, base } => {
                 self.round_arrives(from, from_boot, to_boot, chains, base);
             }
@@ -429,20 +431,24 @@ impl World {
     pub fn is_alone(&self, array: usize) -> bool {
         self.is_online(array)
             && self.newest(array).is_some_and(|newest| newest.members.is_only(IDS[array]))
-            && self.machine(array).committed() >= self.machine(array).history().last().map_or(Index(0), |item| item.first)
+            && self.machine(array).committed()
+                >= self.machine(array).history().last().map_or(Index(0), |item| item.first)
     }
 
     /// Both online, mirrored, the right at the mediator and the register as the log says.
     pub fn is_whole(&self) -> bool {
         (0..2).all(|array| {
             let Some(status) = self.status(array) else { return false };
-            status.mine == Side::Online
+            self.arrays[array].frozen_until <= self.now
+                && status.mine == Side::Online
                 && status.mirrored
                 && status.peer.is_some_and(|(_, side)| side == Side::Online)
                 && self.newest(array).is_some_and(|newest| match newest.right {
-                    Right::Mediator { register, .. } => {
-                        self.registers.get(&POD).and_then(Register::record).is_some_and(|record| record.id == register)
-                    }
+                    Right::Mediator { register, .. } => self
+                        .registers
+                        .get(&POD)
+                        .and_then(Register::record)
+                        .is_some_and(|record| record.id == register),
                     Right::Array(_) => false,
                 })
         })
@@ -470,11 +476,18 @@ impl World {
                 }
             }
         }
-        text += &format!("  register {:?}\n  pending {:?}\n", self.registers.get(&POD), self.oracle.open_ops());
-        for line in self.trace.iter().rev().take(400).rev() {
-            text += line;
-            text += "\n";
-        }
+        text +=
+            &format!("  register {:?}\n  pending {:?}\n", self.registers.get(&POD), self.oracle.open_ops());
         text
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.tracing {
+            for line in self.trace.iter().rev().take(100_000).rev() {
+                eprintln!("{line}");
+            }
+        }
     }
 }

@@ -86,7 +86,8 @@ pub fn done(world: &mut World, array: usize, op: u64, outcome: Outcome) {
     let at = index.0 as usize - 1;
     let chain = world.arrays[array].chains[at];
     let history = world.machine(array).history();
-    let in_force = history.iter().rev().find(|item| item.first <= index).expect("every entry has a configuration");
+    let in_force =
+        history.iter().rev().find(|item| item.first <= index).expect("every entry has a configuration");
     let alone = [in_force, history.last().expect("as above")]
         .iter()
         .any(|item| item.configuration.members.is_only(IDS[array]));
@@ -134,7 +135,11 @@ pub fn check(world: &mut World) {
         }
         if let Some((index, chain)) = world.oracle.seen {
             let holds = world.arrays[array].chains.get(index.0 as usize - 1) == Some(&chain);
-            assert!(holds, "array {array} serves without what hosts have seen ({index:?}): {}", world.describe());
+            assert!(
+                holds,
+                "array {array} serves without what hosts have seen ({index:?}): {}",
+                world.describe()
+            );
         }
         if world.is_alone(array) {
             world.oracle.alone_seen[array] = true;
