@@ -1,1 +1,5 @@
 //! The engine people link.
+
+pub mod identity;
+pub mod link;
+pub mod wire;

@@ -106,6 +106,7 @@ impl Machine {
 
     /// This copy is behind: lease, rights and requests go at once, the mark is on its way to the disk.
     pub(super) fn mark_out_of_sync(&mut self, now: Time, mark: OutOfSync) -> Ticket {
+        assert!(!self.is_clearing(), "a session opens only when every record is durable");
         self.out_of_sync = Some(mark);
         self.lease = None;
         self.race = None;
@@ -114,6 +115,11 @@ impl Machine {
         let ticket = self.record(now, DurableRecord::OutOfSync(mark));
         self.emit(Effect::FellBehind { fork: mark.fork });
         ticket
+    }
+
+    /// The record that ends the out-of-sync state is on its way to the disk.
+    fn is_clearing(&self) -> bool {
+        self.awaited.iter().any(|awaited| matches!(awaited.what, What::Known { in_sync: true, .. }))
     }
 
     /// Drops the log after `keep`. Nothing known committed is ever dropped, and nothing is on its way to the disk.
@@ -194,7 +200,8 @@ impl Machine {
         DurableState {
             incarnation: self.incarnation,
             known_config,
-            out_of_sync: self.out_of_sync,
+            // A state contains every record up to its ticket, also those on their way.
+            out_of_sync: self.out_of_sync.filter(|_| !self.is_clearing()),
             learned: self.learned,
             base,
             history,

@@ -2,7 +2,7 @@
 //!
 //! - G1: no index is assigned before everything the peer reported is held ([`Machine::is_merged`]).
 //! - G2: an entry is taken only where it belongs: next index, matching chain, from a side that may send it.
-//! - G3: to a joiner only committed entries go, until JOIN is in the log.
+//! - G3: to a joiner only committed entries go, up to JOIN; what follows JOIN goes at once.
 //! - G4: what is sent ahead of the peer's durability reports is bounded in entries and bytes.
 
 use crate::api::{Alarm, Effect};
@@ -79,6 +79,11 @@ impl Machine {
     }
 
     pub(super) fn on_entry(&mut self, now: Time, entry: Entry) {
+        // A survivor may send from the position that a joiner has just left by a flip.
+        let flipped_over = self.out_of_sync.is_some() && entry.index <= self.log.end().index;
+        if flipped_over && self.log.position(entry.index).is_none_or(|mine| mine.chain == entry.chain) {
+            return;
+        }
         if !self.may_take(&entry) {
             self.breach(now);
             return;
@@ -117,13 +122,16 @@ impl Machine {
         let me = self.setup.me;
         let sole = self.newest().is_some_and(|newest| newest.members.is_only(me));
         let (committed, end, peer_durable) = (self.committed, self.log.end().index, self.peer_durable);
-        let limit = if sole { committed } else { end };
         loop {
             let Some(session) = self.session() else { return };
             if session.ready_after.is_some() || session.peer_ready.is_none() || (sole && !session.suffix) {
                 return;
             }
             let next = session.sent.next();
+            // What this array alone answers for goes out only when it is durable here: after a crash it may order another
+            // entry at that place without asking anyone.
+            let alone = self.log.in_force(next).is_some_and(|item| item.configuration.members.is_only(me));
+            let limit = if alone { committed } else { end };
             let ahead = session.sent.0.saturating_sub(peer_durable.0);
             if next > limit || ahead >= WINDOW_ENTRIES || session.in_flight_bytes >= WINDOW_BYTES {
                 return;
