@@ -69,6 +69,8 @@ pub struct Receiving {
     pub inbox: Inbox,
     /// How far it is.
     pub progress: Arc<Progress>,
+    /// When it began.
+    pub began: Time,
 }
 
 /// See [`CatchUp::Flipping`].
@@ -84,6 +86,8 @@ pub struct Flipping {
     pub image: PodImage,
     /// How far it is.
     pub progress: Arc<Progress>,
+    /// When it began.
+    pub began: Time,
 }
 
 impl CatchUp {
@@ -93,6 +97,16 @@ impl CatchUp {
             CatchUp::Sending(sending) => Some(&sending.progress),
             CatchUp::Receiving(receiving) => Some(&receiving.progress),
             CatchUp::Flipping(flipping) => Some(&flipping.progress),
+            CatchUp::Idle | CatchUp::Suffix { .. } => None,
+        }
+    }
+
+    /// When the round under way began.
+    pub fn began(&self) -> Option<Time> {
+        match self {
+            CatchUp::Sending(sending) => Some(sending.began),
+            CatchUp::Receiving(receiving) => Some(receiving.began),
+            CatchUp::Flipping(flipping) => Some(flipping.began),
             CatchUp::Idle | CatchUp::Suffix { .. } => None,
         }
     }

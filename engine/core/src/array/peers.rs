@@ -218,7 +218,6 @@ impl Array {
 
     /// Starts the round that was announced, once this copy holds the point it starts from.
     pub(super) fn start_receiving(&mut self, now: Time, pod: PodId) {
-        let _ = now;
         let Some(found) = self.pods.get_mut(&pod) else { return };
         let Some((peer, begin)) = found.begin.take() else { return };
         if begin.from.is_some_and(|from| found.applied < from.index) {
@@ -233,6 +232,7 @@ impl Array {
             to: begin.to,
             inbox: inbox.clone(),
             progress: progress.clone(),
+            began: now,
         }));
         let have = begin.from.is_some().then(|| found.freeze());
         let store = self.store.clone();
@@ -262,6 +262,7 @@ impl Array {
                     to: receiving.to,
                     image: *image,
                     progress: receiving.progress.clone(),
+                    began: receiving.began,
                 }));
                 self.background.want_checkpoint();
             }
