@@ -1,5 +1,5 @@
 //! The `metropod` binary.
 
-fn main() {
-    println!("metropod {}", env!("CARGO_PKG_VERSION"));
+fn main() -> std::process::ExitCode {
+    metropod_server::cli::run()
 }

@@ -1,0 +1,156 @@
+//! What each resource of the API does with the array.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use metropod::Array;
+use serde_json::{Value, json};
+
+use super::body::Body;
+use super::refusal::Refusal;
+use super::shapes::{
+    ArrayShape, ConnectRequest, ConnectedShape, ConnectionShape, CreatePodRequest, CreateSnapshotRequest,
+    CreateVolumeRequest, KeyShape, PodShape, SetPodRequest, SnapshotShape, StretchRequest, VolumeShape,
+};
+
+type Answer<T> = Result<Json<T>, Refusal>;
+type Made<T> = Result<(StatusCode, Json<T>), Refusal>;
+
+pub(super) async fn health() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+pub(super) async fn array(State(array): State<Array>) -> Json<ArrayShape> {
+    Json(ArrayShape::new(array.status(), array.alarms()))
+}
+
+pub(super) async fn connection_key(State(array): State<Array>) -> Made<KeyShape> {
+    let key = blocking(move || array.connection_key()).await?;
+    Ok((StatusCode::CREATED, Json(KeyShape { key: key? })))
+}
+
+pub(super) async fn connections(State(array): State<Array>) -> Json<Vec<ConnectionShape>> {
+    Json(array.connections().into_iter().map(ConnectionShape::from).collect())
+}
+
+pub(super) async fn connect(
+    State(array): State<Array>,
+    Body(request): Body<ConnectRequest>,
+) -> Made<ConnectedShape> {
+    let name = blocking(move || {
+        let address = resolve(&request.address)?;
+        array.connect(address, &request.key).map_err(Refusal::from)
+    })
+    .await??;
+    Ok((StatusCode::CREATED, Json(ConnectedShape { name })))
+}
+
+pub(super) async fn pods(State(array): State<Array>) -> Json<Vec<PodShape>> {
+    Json(array.pods().into_iter().map(PodShape::from).collect())
+}
+
+pub(super) async fn pod(State(array): State<Array>, Path(name): Path<String>) -> Answer<PodShape> {
+    pod_shape(&array, &name).map(Json)
+}
+
+pub(super) async fn create_pod(
+    State(array): State<Array>,
+    Body(request): Body<CreatePodRequest>,
+) -> Made<PodShape> {
+    array.create_pod(&request.name).await?;
+    Ok((StatusCode::CREATED, Json(pod_shape(&array, &request.name)?)))
+}
+
+pub(super) async fn set_pod(
+    State(array): State<Array>,
+    Path(name): Path<String>,
+    Body(request): Body<SetPodRequest>,
+) -> Answer<PodShape> {
+    array.set_preference(&name, request.failover_preference.as_deref()).await?;
+    pod_shape(&array, &name).map(Json)
+}
+
+pub(super) async fn stretch(
+    State(array): State<Array>,
+    Path(name): Path<String>,
+    Body(request): Body<StretchRequest>,
+) -> Made<PodShape> {
+    array.stretch(&name, &request.array).await?;
+    Ok((StatusCode::ACCEPTED, Json(pod_shape(&array, &name)?)))
+}
+
+pub(super) async fn volumes(State(array): State<Array>) -> Json<Vec<VolumeShape>> {
+    Json(array.volumes().into_iter().map(VolumeShape::from).collect())
+}
+
+pub(super) async fn volume(State(array): State<Array>, Path(name): Path<String>) -> Answer<VolumeShape> {
+    volume_shape(&array, &name).map(Json)
+}
+
+pub(super) async fn create_volume(
+    State(array): State<Array>,
+    Body(request): Body<CreateVolumeRequest>,
+) -> Made<VolumeShape> {
+    match (request.size_bytes, &request.source) {
+        (Some(size_bytes), None) => array.create_volume(&request.name, size_bytes).await?,
+        (None, Some(source)) => array.clone_volume(source, &request.name).await?,
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(Refusal::malformed("a volume has a size_bytes or a source, one of the two"));
+        }
+    };
+    Ok((StatusCode::CREATED, Json(volume_shape(&array, &request.name)?)))
+}
+
+pub(super) async fn snapshots(State(array): State<Array>) -> Json<Vec<SnapshotShape>> {
+    Json(array.snapshots().into_iter().map(SnapshotShape::from).collect())
+}
+
+pub(super) async fn create_snapshot(
+    State(array): State<Array>,
+    Body(request): Body<CreateSnapshotRequest>,
+) -> Made<Vec<SnapshotShape>> {
+    let taken = array.create_snapshot(&request.of, request.suffix.as_deref()).await?;
+    let shapes = array
+        .snapshots()
+        .into_iter()
+        .filter(|snapshot| taken.iter().any(|name| name.eq_ignore_ascii_case(&snapshot.name)))
+        .map(SnapshotShape::from)
+        .collect();
+    Ok((StatusCode::CREATED, Json(shapes)))
+}
+
+fn pod_shape(array: &Array, name: &str) -> Result<PodShape, Refusal> {
+    match array.pod(name) {
+        Some(pod) => Ok(pod.into()),
+        None => Err(Refusal::not_found("no such pod at this array", "see `metropod pod list`")),
+    }
+}
+
+fn volume_shape(array: &Array, name: &str) -> Result<VolumeShape, Refusal> {
+    let found = array.volumes().into_iter().find(|volume| volume.name.eq_ignore_ascii_case(name));
+    match found {
+        Some(volume) => Ok(volume.into()),
+        None => Err(Refusal::not_found("no such volume at this array", "see `metropod volume list`")),
+    }
+}
+
+fn resolve(address: &str) -> Result<SocketAddr, Refusal> {
+    let unusable = |why: String| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("the address {address:?} cannot be used: {why}"),
+            "give the other array's HOST:PORT",
+        )
+    };
+    let mut found = address.to_socket_addrs().map_err(|error| unusable(error.to_string()))?;
+    found.next().ok_or_else(|| unusable("the host has no address".to_owned()))
+}
+
+/// Runs what blocks on a thread that may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request met a bug", "see the array's log")
+    })
+}

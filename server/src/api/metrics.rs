@@ -1,0 +1,177 @@
+//! `/metrics`: the array's state in Prometheus' text format.
+
+use std::fmt::Write;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use metropod::{Array, ArrayStatus, ConnectionStatus, MediatorWord, PodStatus, SideStatus};
+
+const STATUSES: [SideStatus; 7] = [
+    SideStatus::Online,
+    SideStatus::Paused,
+    SideStatus::Suspended,
+    SideStatus::Baselining,
+    SideStatus::Resyncing,
+    SideStatus::Offline,
+    SideStatus::Unknown,
+];
+
+pub(super) async fn text(State(array): State<Array>) -> impl IntoResponse {
+    let body = render(&array.status(), &array.pods(), &array.connections(), array.volumes().len(), array.alarms().len());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body)
+}
+
+fn render(
+    status: &ArrayStatus,
+    pods: &[PodStatus],
+    connections: &[ConnectionStatus],
+    volumes: usize,
+    alarms: usize,
+) -> String {
+    let mut out = Families::default();
+    out.family("metropod_info", "gauge", "The array and its program's version.");
+    out.sample(&[("array", &status.name), ("id", &status.id), ("version", env!("CARGO_PKG_VERSION"))], 1);
+    out.single("metropod_journal_used_bytes", "Journal bytes in use.", status.journal_bytes);
+    out.single("metropod_journal_budget_bytes", "Journal budget.", status.journal_budget_bytes);
+    out.single("metropod_store_chunks", "Chunks stored.", status.chunks);
+    out.single("metropod_store_logical_bytes", "Size of the stored chunks before compression.", status.logical_bytes);
+    out.single("metropod_store_stored_bytes", "Size of the stored chunks as stored.", status.stored_bytes);
+    out.single("metropod_volumes", "Volumes.", volumes as u64);
+    out.single("metropod_alarms", "Alarms since the start that are still kept.", alarms as u64);
+    let mediator_up = u64::from(status.mediator_status == MediatorWord::Online);
+    out.single("metropod_mediator_up", "Whether the mediator answers.", mediator_up);
+
+    out.family("metropod_connection_up", "gauge", "Whether a connection to another array is up.");
+    for connection in connections {
+        for (channel, up) in [("sync", connection.sync_up), ("bulk", connection.bulk_up)] {
+            out.sample(&[("peer", &connection.name), ("channel", channel)], u64::from(up));
+        }
+    }
+    out.family("metropod_pod_status", "gauge", "1 for the status a pod has at an array, 0 for the others.");
+    for pod in pods {
+        for side in &pod.arrays {
+            for status in STATUSES {
+                let labels = [("pod", pod.name.as_str()), ("array", side.name.as_str()), ("status", status.word())];
+                out.sample(&labels, u64::from(side.status == status));
+            }
+        }
+    }
+    out.family("metropod_pod_sequencer", "gauge", "Whether an array orders a pod's writes.");
+    for pod in pods {
+        for side in &pod.arrays {
+            out.sample(&[("pod", &pod.name), ("array", &side.name)], u64::from(side.sequencer));
+        }
+    }
+    out.family("metropod_pod_epoch_number", "gauge", "Number of a pod's newest configuration.");
+    for pod in pods {
+        out.sample(&[("pod", &pod.name)], pod.epoch.number);
+    }
+    out.family("metropod_pod_size_bytes", "gauge", "Sum of the sizes of a pod's volumes.");
+    for pod in pods {
+        out.sample(&[("pod", &pod.name)], pod.size_bytes);
+    }
+    out.family("metropod_pod_resync_bytes", "gauge", "A resync under way.");
+    for pod in pods {
+        for side in &pod.arrays {
+            let Some(resync) = side.resync else { continue };
+            for (kind, bytes) in [
+                ("logical", resync.bytes_logical),
+                ("done", resync.bytes_done),
+                ("referenced", resync.bytes_referenced),
+                ("compressed", resync.bytes_compressed),
+                ("wire", resync.bytes_wire),
+            ] {
+                out.sample(&[("pod", &pod.name), ("array", &side.name), ("kind", kind)], bytes);
+            }
+        }
+    }
+    out.text
+}
+
+/// Text under construction; samples belong to the family begun last.
+#[derive(Default)]
+struct Families {
+    text: String,
+    family: &'static str,
+}
+
+impl Families {
+    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+        self.family = name;
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn single(&mut self, name: &'static str, help: &str, value: u64) {
+        self.family(name, "gauge", help);
+        self.sample(&[], value);
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
+        let labels: Vec<String> =
+            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+        let name = self.family;
+        if labels.is_empty() {
+            self.line(format_args!("{name} {value}"));
+        } else {
+            self.line(format_args!("{name}{{{}}} {value}", labels.join(",")));
+        }
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.text, "{line}").expect("a string takes any text");
+    }
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use metropod::{Epoch, PodId, PodSide};
+
+    use super::*;
+
+    #[test]
+    fn a_pods_status_is_one_sample_of_value_1_per_array() {
+        let status = ArrayStatus {
+            name: "A".into(),
+            id: "00".into(),
+            listen: "127.0.0.1:1".into(),
+            mediator_status: MediatorWord::Online,
+            journal_bytes: 7,
+            journal_budget_bytes: 9,
+            chunks: 0,
+            logical_bytes: 0,
+            stored_bytes: 0,
+        };
+        let side = PodSide {
+            name: "A".into(),
+            status: SideStatus::Paused,
+            sequencer: true,
+            pre_elected: false,
+            mediator_status: MediatorWord::Online,
+            progress: None,
+            resync: None,
+        };
+        let pod = PodStatus {
+            name: "p\"q".into(),
+            id: PodId([0; 16]),
+            epoch: Epoch { era: 0, number: 4 },
+            arrays: vec![side],
+            failover_preference: None,
+            volumes: 0,
+            size_bytes: 0,
+        };
+        let text = render(&status, &[pod], &[], 0, 0);
+        assert!(text.contains("metropod_journal_used_bytes 7\n"));
+        assert!(text.contains("metropod_pod_status{pod=\"p\\\"q\",array=\"A\",status=\"paused\"} 1\n"));
+        assert!(text.contains("metropod_pod_status{pod=\"p\\\"q\",array=\"A\",status=\"online\"} 0\n"));
+        let ones = text.lines().filter(|line| line.starts_with("metropod_pod_status") && line.ends_with(" 1"));
+        assert_eq!(ones.count(), 1);
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.rsplit_once(' ').is_some_and(|(_, value)| value.parse::<f64>().is_ok()), "{line}");
+        }
+    }
+}

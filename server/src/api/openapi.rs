@@ -1,0 +1,222 @@
+//! `/openapi.json`: the API's description, kept beside the code it describes.
+
+use axum::Json;
+use serde_json::{Map, Value, json};
+
+pub(super) async fn document() -> Json<Value> {
+    Json(describe())
+}
+
+/// One operation: path, method, summary, request schema, answer's status, answer schema.
+type Operation = (&'static str, &'static str, &'static str, Option<&'static str>, u16, Schema);
+
+enum Schema {
+    One(&'static str),
+    Many(&'static str),
+    Text,
+}
+
+use Schema::{Many, One, Text};
+
+const OPERATIONS: [Operation; 17] = [
+    ("/api/v1/array", "get", "The array", None, 200, One("Array")),
+    ("/api/v1/array/connection-key", "post", "Makes a one-time connection key", None, 201, One("Key")),
+    ("/api/v1/array/connections", "get", "Connected arrays", None, 200, Many("Connection")),
+    ("/api/v1/array/connections", "post", "Connects to an array", Some("ConnectRequest"), 201, One("Connected")),
+    ("/api/v1/pods", "get", "Pods", None, 200, Many("Pod")),
+    ("/api/v1/pods", "post", "Makes a pod", Some("CreatePodRequest"), 201, One("Pod")),
+    ("/api/v1/pods/{pod}", "get", "One pod", None, 200, One("Pod")),
+    ("/api/v1/pods/{pod}", "patch", "Changes a pod's settings", Some("SetPodRequest"), 200, One("Pod")),
+    ("/api/v1/pods/{pod}/stretch", "post", "Stretches a pod", Some("StretchRequest"), 202, One("Pod")),
+    ("/api/v1/volumes", "get", "Volumes", None, 200, Many("Volume")),
+    ("/api/v1/volumes", "post", "Makes or clones a volume", Some("CreateVolumeRequest"), 201, One("Volume")),
+    ("/api/v1/volumes/{volume}", "get", "One volume (pod::volume)", None, 200, One("Volume")),
+    ("/api/v1/snapshots", "get", "Snapshots", None, 200, Many("Snapshot")),
+    ("/api/v1/snapshots", "post", "Takes snapshots", Some("CreateSnapshotRequest"), 201, Many("Snapshot")),
+    ("/openapi.json", "get", "This document", None, 200, One("Any")),
+    ("/healthz", "get", "Whether the array answers", None, 200, One("Any")),
+    ("/metrics", "get", "Metrics in Prometheus' text format", None, 200, Text),
+];
+
+fn describe() -> Value {
+    let mut paths = Map::new();
+    for (path, method, summary, request, status, answer) in &OPERATIONS {
+        let mut operation = json!({
+            "summary": summary,
+            "operationId": operation_id(method, path),
+            "responses": {
+                status.to_string(): {"description": "Done", "content": content(answer)},
+                "default": {"description": "Refused or failed", "content": content(&One("Error"))},
+            },
+        });
+        if let Some(request) = request {
+            operation["requestBody"] = json!({"required": true, "content": content(&One(request))});
+        }
+        let item = paths.entry(*path).or_insert_with(|| json!({}));
+        item[*method] = operation;
+        if let Some(name) = parameter(path) {
+            item["parameters"] = json!([{"name": name, "in": "path", "required": true, "schema": {"type": "string"}}]);
+        }
+    }
+    json!({
+        "openapi": "3.0.3",
+        "info": {
+            "title": "Metropod",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Management of one array. Sizes are bytes, times milliseconds; what is not known is null.",
+        },
+        "paths": paths,
+        "components": {"schemas": schemas()},
+    })
+}
+
+fn content(schema: &Schema) -> Value {
+    let reference = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+    match schema {
+        One(name) => json!({"application/json": {"schema": reference(name)}}),
+        Many(name) => json!({"application/json": {"schema": {"type": "array", "items": reference(name)}}}),
+        Text => json!({"text/plain": {"schema": {"type": "string"}}}),
+    }
+}
+
+fn operation_id(method: &str, path: &str) -> String {
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !matches!(*word, "" | "api" | "v1"));
+    std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
+}
+
+fn parameter(path: &str) -> Option<&str> {
+    path.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(name, _)| name)
+}
+
+fn schemas() -> Value {
+    let text = json!({"type": "string"});
+    let count = json!({"type": "integer", "format": "int64", "minimum": 0});
+    let flag = json!({"type": "boolean"});
+    let maybe_text = json!({"type": "string", "nullable": true});
+    let maybe_count = json!({"type": "integer", "format": "int64", "minimum": 0, "nullable": true});
+    let maybe_number = json!({"type": "number", "nullable": true});
+    let mediator = json!({"type": "string", "enum": ["online", "unreachable", "wrong", "unknown"]});
+    let pod_status = json!({
+        "type": "string",
+        "enum": ["online", "paused", "suspended", "baselining", "resyncing", "offline", "unknown"],
+    });
+    let link_status = json!({"type": "string", "enum": ["connected", "partially_connected", "connecting"]});
+    let object = |fields: Value| {
+        let names: Vec<&String> = fields.as_object().map(|map| map.keys().collect()).unwrap_or_default();
+        json!({"type": "object", "required": names, "properties": fields})
+    };
+    let optional = |required: &[&str], fields: Value| {
+        json!({"type": "object", "required": required, "additionalProperties": false, "properties": fields})
+    };
+    json!({
+        "Any": {"type": "object"},
+        "Error": object(json!({"error": text, "remedy": text})),
+        "Key": object(json!({"key": text})),
+        "Connected": object(json!({"name": text})),
+        "Array": object(json!({
+            "name": text, "id": text, "version": text, "listen": text, "mediator_status": mediator,
+            "journal_bytes": count, "journal_budget_bytes": count, "chunks": count, "logical_bytes": count,
+            "stored_bytes": count, "alarms": {"type": "array", "items": text},
+        })),
+        "Connection": object(json!({
+            "name": text, "id": text, "address": text, "status": link_status, "sync_up": flag, "bulk_up": flag,
+        })),
+        "Pod": object(json!({
+            "name": text, "id": text, "epoch": object(json!({"era": count, "number": count})),
+            "arrays": {"type": "array", "items": object(json!({
+                "name": text, "status": pod_status, "sequencer": flag, "pre_elected": flag,
+                "mediator_status": mediator, "progress": maybe_number, "recovery_point_ms": maybe_count,
+                "resync": {"nullable": true, "allOf": [{"$ref": "#/components/schemas/Resync"}]},
+            }))},
+            "failover_preference": maybe_text, "volumes": count, "size_bytes": count,
+        })),
+        "Resync": object(json!({
+            "bytes_logical": count, "bytes_done": count, "bytes_referenced": count, "bytes_compressed": count,
+            "bytes_wire": count, "bytes_saved": count, "rate_bytes_per_s": count, "eta_ms": maybe_count,
+        })),
+        "Volume": object(json!({
+            "name": text, "id": text, "size_bytes": count, "serial": text, "unique_bytes": maybe_count,
+            "logical_bytes": maybe_count, "data_reduction": maybe_number, "destroyed": flag,
+        })),
+        "Snapshot": object(json!({"name": text, "size_bytes": count})),
+        "ConnectRequest": optional(&["address", "key"], json!({"address": text, "key": text})),
+        "CreatePodRequest": optional(&["name"], json!({"name": text})),
+        "SetPodRequest": optional(&["failover_preference"], json!({"failover_preference": maybe_text})),
+        "StretchRequest": optional(&["array"], json!({"array": text})),
+        "CreateVolumeRequest": optional(&["name"], json!({"name": text, "size_bytes": count, "source": text})),
+        "CreateSnapshotRequest": optional(&["of"], json!({"of": text, "suffix": text})),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shapes::{PodSideShape, ResyncShape, VolumeShape};
+    use super::*;
+
+    fn collect_references(value: &Value, into: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    match (key.as_str(), value) {
+                        ("$ref", Value::String(reference)) => into.push(reference.clone()),
+                        _ => collect_references(value, into),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| collect_references(item, into)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_has_its_schema() {
+        let document = describe();
+        let mut references = Vec::new();
+        collect_references(&document, &mut references);
+        assert!(references.len() > OPERATIONS.len());
+        for reference in references {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn schemas_name_the_fields_that_answers_have() {
+        let fields = |pointer: &str| -> Vec<String> {
+            let properties = describe().pointer(&format!("/components/schemas/{pointer}/properties")).cloned();
+            properties.unwrap().as_object().unwrap().keys().cloned().collect()
+        };
+        let keys = |value: Value| value.as_object().unwrap().keys().cloned().collect::<Vec<String>>();
+        let volume = VolumeShape {
+            name: String::new(),
+            id: String::new(),
+            size_bytes: 0,
+            serial: String::new(),
+            unique_bytes: None,
+            logical_bytes: None,
+            data_reduction: None,
+            destroyed: false,
+        };
+        assert_eq!(fields("Volume"), keys(serde_json::to_value(volume).unwrap()));
+        assert_eq!(fields("Resync"), keys(serde_json::to_value(ResyncShape::default()).unwrap()));
+        let side = PodSideShape {
+            name: String::new(),
+            status: String::new(),
+            sequencer: false,
+            pre_elected: false,
+            mediator_status: String::new(),
+            progress: None,
+            recovery_point_ms: None,
+            resync: None,
+        };
+        assert_eq!(fields("Pod/properties/arrays/items"), keys(serde_json::to_value(side).unwrap()));
+    }
+
+    #[test]
+    fn operations_have_names_of_their_own() {
+        let mut names: Vec<_> = OPERATIONS.iter().map(|(path, method, ..)| operation_id(method, path)).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), OPERATIONS.len());
+    }
+}

@@ -1,0 +1,141 @@
+//! `metropod pod …`.
+
+use std::time::Duration;
+
+use crate::api::shapes::{PodShape, PodSideShape};
+use crate::client::rest::Client;
+
+use super::arguments::{Group, PodVerb};
+use super::output::{Failure, Output};
+use super::progress::{Bar, duration};
+use super::size::SizeBytes;
+use super::table::Table;
+
+/// Pause between two looks at a pod that is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long an array may fail to answer while it is waited for.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+pub(super) fn run(group: &Group<PodVerb>) -> Result<(), Failure> {
+    let client = Client::new(&group.remote.api)?;
+    let output = Output { json: group.remote.json };
+    match &group.verb {
+        PodVerb::Create { pod } => {
+            let made = client.create_pod(pod)?;
+            output.say(&made, &format!("made pod {}", made.name))
+        }
+        PodVerb::List => output.answer(&client.pods()?, |pods| listed(pods)),
+        PodVerb::Show { pod } => output.answer(&client.pod(pod)?, shown),
+        PodVerb::Stretch { pod, to, wait } => {
+            let mut shape = client.stretch(pod, to)?;
+            if *wait {
+                shape = wait_online(&client, pod)?;
+                output.say(&shape, &format!("pod {} is online at both arrays", shape.name))
+            } else {
+                let said = format!("pod {} is being stretched to {to}; see `metropod pod show {pod}`", shape.name);
+                output.say(&shape, &said)
+            }
+        }
+        PodVerb::Set { mediator: Some(_), .. } => Err(Failure::new(
+            "a pod's mediator cannot be changed yet: it takes pre-electing one array first, so that at no moment two \
+             mediators could decide; leave it, or make a new pod",
+        )),
+        PodVerb::Set { failover_preference: None, .. } => {
+            Err(Failure::new("nothing to set; give --failover-preference ARRAY"))
+        }
+        PodVerb::Set { pod, failover_preference: Some(array), .. } => {
+            let shape = client.set_preference(pod, Some(array.as_str()).filter(|array| !array.is_empty()))?;
+            let said = match &shape.failover_preference {
+                Some(array) => format!("pod {} prefers array {array}", shape.name),
+                None => format!("pod {} prefers no array", shape.name),
+            };
+            output.say(&shape, &said)
+        }
+    }
+}
+
+/// Waits until both rows of a pod are online.
+fn wait_online(client: &Client, pod: &str) -> Result<PodShape, Failure> {
+    let mut bar = Bar::new();
+    let mut silent = Duration::ZERO;
+    loop {
+        match client.pod(pod) {
+            Ok(shape) if shape.is_online_on_both() => return Ok(shape),
+            Ok(shape) => {
+                silent = Duration::ZERO;
+                draw(&mut bar, &shape);
+            }
+            Err(error) if silent >= SILENCE_MAX => return Err(error.into()),
+            Err(_) => silent += LOOK_AGAIN,
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+fn draw(bar: &mut Bar, pod: &PodShape) {
+    let Some(side) = pod.arrays.iter().find(|side| side.status != "online") else { return };
+    let label = format!("{} {} at {}", pod.name, side.status, side.name);
+    bar.draw(&label, side.progress.unwrap_or(0.0), &rest(side));
+}
+
+/// What is known about a resync besides its share.
+fn rest(side: &PodSideShape) -> String {
+    let Some(resync) = side.resync else { return String::new() };
+    let eta = resync.eta_ms.map_or_else(
+        || "unknown".to_owned(),
+        |milliseconds| duration(Duration::from_millis(milliseconds)),
+    );
+    format!(
+        "{}/s, left {eta}, wire {}, saved {}",
+        SizeBytes(resync.rate_bytes_per_s),
+        SizeBytes(resync.bytes_wire),
+        SizeBytes(resync.bytes_saved)
+    )
+}
+
+fn listed(pods: &[PodShape]) -> Table {
+    let mut table = Table::new(["NAME", "ARRAY", "STATUS", "SEQUENCER", "MEDIATOR", "PREFERS", "VOLUMES", "SIZE"])
+        .when_empty("no pods; make one with `metropod pod create NAME`");
+    for pod in pods {
+        for side in &pod.arrays {
+            table.row([
+                pod.name.clone(),
+                side.name.clone(),
+                status(side),
+                if side.sequencer { "yes".to_owned() } else { String::new() },
+                side.mediator_status.clone(),
+                pod.failover_preference.clone().unwrap_or_default(),
+                pod.volumes.to_string(),
+                SizeBytes(pod.size_bytes).to_string(),
+            ]);
+        }
+    }
+    table
+}
+
+fn shown(pod: &PodShape) -> Table {
+    let mut table = Table::of_values();
+    table.value("name", &pod.name);
+    table.value("id", &pod.id);
+    table.value("epoch", format_args!("{}.{}", pod.epoch.era, pod.epoch.number));
+    table.value("prefers", pod.failover_preference.as_deref().unwrap_or("no array"));
+    table.value("volumes", pod.volumes);
+    table.value("size", SizeBytes(pod.size_bytes));
+    for side in &pod.arrays {
+        let mut words = vec![status(side)];
+        words.extend(side.sequencer.then(|| "sequencer".to_owned()));
+        words.extend(side.pre_elected.then(|| "pre-elected".to_owned()));
+        words.push(format!("mediator {}", side.mediator_status));
+        words.extend(Some(rest(side)).filter(|rest| !rest.is_empty()));
+        table.value(&format!("array {}", side.name), words.join(", "));
+    }
+    table
+}
+
+fn status(side: &PodSideShape) -> String {
+    match side.progress {
+        Some(share) => format!("{} {:.0} %", side.status, share * 100.0),
+        None => side.status.clone(),
+    }
+}

@@ -1,0 +1,4 @@
+//! Clients of a running array: its REST API, and its volumes over NBD.
+
+pub mod nbd;
+pub mod rest;

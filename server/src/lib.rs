@@ -1,0 +1,9 @@
+//! What the `metropod` binary is made of.
+
+pub mod api;
+pub mod cli;
+pub mod client;
+pub mod demo;
+pub mod inspect;
+pub mod nbd;
+pub mod serve;
