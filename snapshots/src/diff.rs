@@ -8,7 +8,7 @@
 //!   the end of `to` are not: the receiver takes on the size first, and that drops them.
 //! - D2: blocks may be given that are equal: rewritten with the same content in a layer that is not common, or inside a
 //!   range zeroed as a whole. Applying the difference is idempotent, so that is only waste.
-//! - D3: extents are in order and disjoint; zero ranges that touch within a batch are one.
+//! - D3: extents are in order and disjoint; zero ranges that touch are one.
 //! - D4: memory: one group of 128 leaves (16,384 blocks) beyond what a batch asks for.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -117,7 +117,7 @@ impl<S: NodeStore> DiffCursor<S> {
     /// The next extents, at most `extents_max` (at least one); none when the difference is exhausted.
     /// After an error the same batch can be asked for again.
     pub async fn next_batch(&mut self, extents_max: usize) -> Result<Vec<Extent>, MapError<S::Error>> {
-        // The last one found is kept back until the walk ends: the next may join it.
+        // One more than asked for, so that the last one given can no longer grow: zeroes that touch are joined.
         while self.found.len() <= extents_max.max(1) {
             let Some(frame) = self.pending.last().cloned() else { break };
             match frame {
@@ -125,8 +125,8 @@ impl<S: NodeStore> DiffCursor<S> {
                 Frame::Trees { level, base, from, to } => self.step_trees(level, base, from, to).await?,
             }
         }
-        let ready = if self.pending.is_empty() { self.found.len() } else { self.found.len() - 1 };
-        Ok(self.found.drain(..ready.min(extents_max.max(1))).collect())
+        let ready = self.found.len().min(extents_max.max(1));
+        Ok(self.found.drain(..ready).collect())
     }
 
     /// Takes the next group's worth of extents of `to`'s own layers.

@@ -14,7 +14,7 @@ use support::{Chance, MemoryStore, Oracle, Point, block_on, check_diff, chunk};
 /// Steps of one history.
 const STEPS: u64 = 220;
 /// Histories in a default run.
-const SEEDS_DEFAULT: u64 = 60;
+const SEEDS_DEFAULT: u64 = 400;
 
 struct History {
     chance: Chance,

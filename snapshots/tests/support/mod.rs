@@ -201,11 +201,9 @@ pub fn check_diff(extents: &[Extent], from: &Oracle, to: &Oracle) -> usize {
     let mut last_zero = false;
     for extent in extents {
         assert!(!extent.is_empty() && extent.blocks.end <= to.size_blocks());
-        assert!(
-            extent.blocks.start > end
-                || (extent.blocks.start == end && !(last_zero && extent.slot == Slot::Zero))
-                || end == 0
-        );
+        assert!(extent.blocks.start >= end, "in order");
+        let touching_zeroes = last_zero && extent.slot == Slot::Zero && extent.blocks.start == end;
+        assert!(!touching_zeroes, "zeroes that touch are one");
         end = extent.blocks.end;
         last_zero = extent.slot == Slot::Zero;
         match extent.slot {
