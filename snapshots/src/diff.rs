@@ -42,6 +42,19 @@ pub async fn diff<S: NodeStore>(
     }
 }
 
+/// How many blocks of `image` hold data. Not cheap: reads every leaf.
+pub async fn mapped_blocks<S: NodeStore>(image: &Image, nodes: &Nodes<S>) -> Result<u64, MapError<S::Error>> {
+    let mut cursor = DiffCursor::new(None, image, nodes);
+    let mut mapped = 0;
+    loop {
+        let batch = cursor.next_batch(GROUP_EXTENTS).await?;
+        if batch.is_empty() {
+            return Ok(mapped);
+        }
+        mapped += batch.iter().filter(|extent| extent.slot != Slot::Zero).count() as u64;
+    }
+}
+
 /// A difference being walked. It owns what it walks over; the volume may go on changing.
 #[derive(Debug)]
 pub struct DiffCursor<S> {

@@ -1,13 +1,15 @@
 //! Random histories of a volume against the oracle: writes, trims, sizes, freezes, clones, folds and merges in any order.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 mod support;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use metropod_snapshots::{
-    BLOCK_BYTES, DiffCursor, Image, Layer, LayerId, Nodes, Slot, VolumeMap, diff, fold, read_slots,
-    volume_digest,
+    BLOCK_BYTES, DiffCursor, Image, Layer, LayerId, Nodes, Slot, VolumeMap, diff, fold, mapped_blocks,
+    read_slots, volume_digest,
 };
 use support::{Chance, MemoryStore, Oracle, Point, block_on, check_diff, chunk};
 
@@ -175,6 +177,7 @@ impl History {
         let mapped = block_on(diff(None, &to.image, &self.nodes)).unwrap();
         assert_eq!(check_diff(&mapped, &Oracle::new(0), &to.oracle), to.oracle.blocks.len());
         assert_eq!(mapped.len(), to.oracle.blocks.len(), "a baseline names no zeroes");
+        assert_eq!(block_on(mapped_blocks(&to.image, &self.nodes)).unwrap(), mapped.len() as u64);
 
         let mut cursor = DiffCursor::new(Some(&from.image), &to.image, &self.nodes);
         let mut pieces = Vec::new();
