@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use metropod_dedupe::Digest;
 
+use crate::gather::breathe;
 use crate::image::{Image, common_layers};
 use crate::layer::{Cover, Layer};
 use crate::nodes::{MapError, Nodes};
@@ -200,6 +201,7 @@ impl<S: NodeStore> DiffCursor<S> {
                 })
                 .collect();
             let group = self.read_leaves(&wanted).await?;
+            breathe().await;
             self.pending.pop();
             for (base, to, verdict) in verdicts {
                 match verdict {

@@ -174,6 +174,16 @@ impl History {
         let (from, to) = (self.chance.pick(&self.points).clone(), self.chance.pick(&self.points).clone());
         let whole = block_on(diff(Some(&from.image), &to.image, &self.nodes)).unwrap();
         check_diff(&whole, &from.oracle, &to.oracle);
+        let mut target = VolumeMap::from_image(from.image.clone());
+        target.resize(to.image.size_bytes()).unwrap();
+        whole.iter().for_each(|extent| target.apply(extent));
+        let id = self.layer_id();
+        let reached = block_on(volume_digest(&target.freeze(id), &self.nodes)).unwrap();
+        assert_eq!(
+            reached,
+            to.oracle.digest(),
+            "a difference applied to where it starts leads to where it ends"
+        );
         let mapped = block_on(diff(None, &to.image, &self.nodes)).unwrap();
         assert_eq!(check_diff(&mapped, &Oracle::new(0), &to.oracle), to.oracle.blocks.len());
         assert_eq!(mapped.len(), to.oracle.blocks.len(), "a baseline names no zeroes");
