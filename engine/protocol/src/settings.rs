@@ -1,0 +1,68 @@
+//! Timers and bounds, with their defaults.
+
+use crate::ids::Span;
+
+/// Entries sent ahead of what the peer reported durable.
+pub const WINDOW_ENTRIES: u64 = 4096;
+/// Payload bytes sent ahead of what the peer reported durable.
+pub const WINDOW_BYTES: usize = 16 << 20;
+/// A joiner this few entries behind is level enough for JOIN.
+pub const JOIN_LAG_ENTRIES: u64 = 256;
+/// While a suffix goes to a joiner, at most this many entries are kept from trimming for it.
+pub const SUFFIX_ENTRIES_MAX: u64 = 1 << 17;
+/// Heartbeats whose sending time is remembered.
+pub const HEARTBEATS_REMEMBERED: usize = 32;
+/// Requests that may wait at one array; more are refused.
+pub const REQUESTS_MAX: usize = 1 << 16;
+
+/// Timers of one pod.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Settings {
+    /// Between heartbeats.
+    pub heartbeat: Span,
+    /// Lease, from the sending of the heartbeat.
+    pub lease: Span,
+    /// Bound of relative clock drift, in parts per million.
+    pub drift_ppm: u64,
+    /// Silence after which the link is lost.
+    pub silence: Span,
+    /// How long a closed link or a broken session may take to come back.
+    pub reconnect: Span,
+    /// How long a started pair waits for a HELLO before it races.
+    pub boot_grace: Span,
+    /// How long HELD is silent to hosts.
+    pub hold: Span,
+    /// Own append that takes longer makes this array unfit.
+    pub unfit: Span,
+    /// Peer not durable for this long is ejected.
+    pub eject: Span,
+    /// Between repeated asks of the mediator, and attempts to hand the right back.
+    pub mediator_retry: Span,
+    /// Between repeated HELLOs.
+    pub hello: Span,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            heartbeat: Span::millis(50),
+            lease: Span::millis(300),
+            drift_ppm: 1_000,
+            silence: Span::millis(250),
+            reconnect: Span::millis(150),
+            boot_grace: Span::millis(2_000),
+            hold: Span::millis(25_000),
+            unfit: Span::millis(1_000),
+            eject: Span::millis(1_500),
+            mediator_retry: Span::millis(500),
+            hello: Span::millis(100),
+        }
+    }
+}
+
+impl Settings {
+    /// How long a promise binds: the lease, stretched by twice the drift bound.
+    pub fn promise(&self) -> Span {
+        Span(self.lease.0 + self.lease.0 * 2 * self.drift_ppm / 1_000_000)
+    }
+}
