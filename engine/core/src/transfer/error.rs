@@ -1,6 +1,6 @@
 //! Why a round ended without a result, split by what the core can do next.
 
-use metropod_dedupe::{Digest, ReadError, Store, StoreError};
+use metropod_dedupe::{Digest, ReadError, Store, WriteError};
 use metropod_snapshots::{MapError, NodeStore};
 
 use super::begin::Target;
@@ -47,7 +47,7 @@ pub enum TransferError {
     Read(#[from] ReadError),
     /// Received content could not be written, or the index could not be asked.
     #[error("received content cannot be stored")]
-    Store(#[from] StoreError),
+    Store(#[from] WriteError),
 }
 
 impl TransferError {
