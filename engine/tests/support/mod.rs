@@ -1,5 +1,5 @@
 //! Arrays with links on loopback, and a proxy between them that can stall and cut.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, reason = "shared by tests that use parts of it")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
