@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of the world")]
 
 pub mod array;
+pub mod faults;
 pub mod network;
 pub mod oracle;
 pub mod random;
@@ -88,6 +89,10 @@ pub struct World {
     /// No automatic copy when a joiner is ready.
     pub hold_catch_up: bool,
     pub hold_grants: bool,
+    pub settings: Settings,
+    /// Every frame that was delivered, if recording.
+    pub recorded: Vec<(usize, Message)>,
+    pub recording: bool,
 }
 
 impl World {
@@ -119,6 +124,9 @@ impl World {
             tracing: false,
             hold_catch_up: false,
             hold_grants: false,
+            settings: Settings::default(),
+            recorded: Vec::new(),
+            recording: false,
         };
         world.tracing = std::env::vars().any(|(name, _)| name == "METROPOD_TRACE");
         world
@@ -126,7 +134,13 @@ impl World {
 
     /// A stretched pod, both online, the right at the mediator.
     pub fn stretched(seed: u64) -> World {
+        World::stretched_with(seed, |_| {})
+    }
+
+    /// The same, prepared otherwise.
+    pub fn stretched_with(seed: u64, prepare: impl Fn(&mut World)) -> World {
         let mut world = World::new(seed);
+        prepare(&mut world);
         world.start_mediator(true);
         world.found();
         world.connect();
