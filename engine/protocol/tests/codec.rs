@@ -217,6 +217,8 @@ fn frame() -> impl Strategy<Value = Frame> {
         statement().prop_map(Frame::ConsentAsked),
         (statement(), vec(any::<u8>(), 0..100))
             .prop_map(|(statement, signature)| Frame::Consent { statement, signature: signature.into() }),
+        (any::<u64>(), ask()).prop_map(|(request, ask)| Frame::Carry { request, ask }),
+        (any::<u64>(), answer()).prop_map(|(request, answer)| Frame::Carried { request, answer }),
         (id16(), proptest::option::of(register_record()))
             .prop_map(|(config, record)| Frame::RegisterSeen { config: ConfigId(config), record }),
     ]

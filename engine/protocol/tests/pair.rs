@@ -15,7 +15,7 @@ struct Tally {
 
 fn run(seed: u64, tally: &mut Tally) {
     let mut world = World::stretched_with(seed, |world| {
-        if seed % 3 == 0 {
+        if seed.is_multiple_of(3) {
             // Without the grace a restarted array races while its promise still binds.
             world.settings.boot_grace = metropod_protocol::Span(0);
         }

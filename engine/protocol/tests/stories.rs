@@ -18,7 +18,7 @@ fn committed(world: &World, op: u64) -> Option<Index> {
 fn holds(world: &World, array: usize, op: u64) -> bool {
     let machine = world.machine(array);
     (machine.base().index.0 + 1..=machine.log_end().0).any(|index| {
-        match &machine.entry(Index(index)).unwrap().body {
+        match &machine.entry(Index(index)).expect("a held entry").body {
             Body::Operation { descriptor, .. } => descriptor[..] == op.to_le_bytes(),
             _ => false,
         }
@@ -421,6 +421,53 @@ fn story_16_a_joiner_without_the_right_does_not_go_on_when_the_survivor_dies() {
 }
 
 #[test]
+fn the_right_goes_back_by_the_follower_when_only_it_reaches_the_mediator() {
+    let mut world = zero_alone(17);
+    world.mediator_path[0] = false;
+    world.disconnect_mediator(0);
+    world.mend();
+    let back =
+        |world: &World| matches!(world.newest(0).map(|newest| newest.right), Some(Right::Mediator { .. }));
+    assert!(world.run_until(ms(4_000), back), "{}", world.describe());
+    world.run_for(ms(200));
+    assert!(world.is_online(0) && world.is_online(1));
+    // Now array 0 dies: array 1, which reaches the mediator, goes on.
+    world.crash(0);
+    assert!(world.run_until(ms(1_000), |world| world.is_alone(1)), "{}", world.describe());
+}
+
+#[test]
+fn a_survivor_that_trimmed_what_its_joiner_lacks_before_join_goes_alone_again() {
+    let mut world = zero_alone(19);
+    for _ in 0..20 {
+        world.submit(0);
+    }
+    world.run_for(ms(20));
+    world.hold_catch_up = true;
+    world.mend();
+    assert!(world.run_until(ms(1_000), |world| world.machine(1).out_of_sync().is_some()));
+    world.run_for(ms(5));
+    world.arrays[1].stalled = true;
+    world.step(0, Input::SuffixPossible);
+    let joining = |world: &World| world.newest(0).is_some_and(|newest| newest.members.is_pair());
+    world.run_for(ms(20));
+    if !joining(&world) {
+        world.arrays[1].stalled = false;
+        world.sync(1);
+        assert!(world.run_until(ms(100), joining), "{}", world.describe());
+        world.arrays[1].stalled = true;
+    }
+    world.disconnect();
+    world.run_for(ms(10));
+    world.checkpoint(0);
+    world.run_for(ms(10));
+    world.crash_keeping(1, 0);
+    world.restart(1);
+    world.hold_catch_up = false;
+    becomes_whole(&mut world);
+}
+
+#[test]
 fn story_18_a_crash_of_either_at_any_instant_of_join_and_hand_back_ends_whole() {
     for array in 0..2 {
         for events in (0..220).step_by(2) {
@@ -440,7 +487,7 @@ fn story_18_a_crash_of_either_at_any_instant_of_join_and_hand_back_ends_whole() 
 
 #[test]
 fn story_21_a_stuck_disk_is_ejected_and_30_what_it_completes_later_does_not_count() {
-    for stuck in 0..2 {
+    for stuck in [0, 1] {
         let mut world = World::stretched_with(21, |world| world.preferred = Some(IDS[stuck]));
         let before = world.now;
         world.arrays[stuck].stalled = true;
@@ -604,7 +651,7 @@ fn f36_a_common_power_loss_ends_without_race_and_resync() {
 
 #[test]
 fn f01_the_preferred_array_wins_and_a_dead_preferred_array_wastes_no_head_start() {
-    for preferred in 0..2 {
+    for preferred in [0, 1] {
         for seed in 0..10 {
             let mut world = World::stretched_with(seed, |world| world.preferred = Some(IDS[preferred]));
             let mut dead = World::stretched_with(seed, |world| world.preferred = Some(IDS[preferred]));

@@ -156,7 +156,7 @@ impl World {
                 self.log(|| format!("{array} -> M {request:?}"));
                 if let Some(session) = self.mediator_sessions[array] {
                     let request = MediatorRequest::decode(request.encode()).expect("can be read");
-                    self.to_mediator(session, ServiceInput::Request { session, request });
+                    self.send_to_mediator(session, ServiceInput::Request { session, request });
                 }
             }
             Effect::Sign(statement) => {

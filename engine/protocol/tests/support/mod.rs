@@ -272,7 +272,7 @@ impl World {
             Event::Alive { array, session } => {
                 if self.mediator_sessions[array] == Some(session) {
                     let fit = !self.arrays[array].stalled;
-                    self.to_mediator(session, ServiceInput::Alive { session, fit });
+                    self.send_to_mediator(session, ServiceInput::Alive { session, fit });
                     self.after(ms(100), Event::Alive { array, session });
                 }
             }
@@ -390,7 +390,7 @@ impl World {
         at
     }
 
-    pub fn to_mediator(&mut self, session: SessionNumber, input: ServiceInput) {
+    pub fn send_to_mediator(&mut self, session: SessionNumber, input: ServiceInput) {
         let at = self.mediator_time(session, true);
         self.schedule(at, Event::ToMediator { session, input });
     }
@@ -402,7 +402,7 @@ impl World {
         self.next_session += 1;
         let session = SessionNumber(self.next_session);
         self.mediator_sessions[array] = Some(session);
-        self.to_mediator(session, ServiceInput::Connected { session, array: IDS[array] });
+        self.send_to_mediator(session, ServiceInput::Connected { session, array: IDS[array] });
         self.after(ms(1), Event::MediatorLink { array, session, up: true });
         self.after(ms(1), Event::Alive { array, session });
     }
