@@ -1,1 +1,3 @@
-//! The array's log.
+//! The array's log: media contract (real and simulated), segments, records, group commit, recovery, trim.
+
+pub mod media;

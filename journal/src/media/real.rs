@@ -1,0 +1,1 @@
+//! A directory of a real file system as media.
