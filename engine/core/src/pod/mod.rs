@@ -179,8 +179,7 @@ impl Pod {
     /// Replaces all content by a frozen point at `applied`.
     pub(crate) fn adopt(&mut self, image: PodImage, applied: Index) {
         self.namespace = image.namespace;
-        self.maps =
-            image.volumes.into_iter().map(|(id, image)| (id, VolumeMap::from_image(image))).collect();
+        self.maps = image.volumes.into_iter().map(|(id, image)| (id, VolumeMap::from_image(image))).collect();
         self.images = image.snapshots;
         self.applied = applied;
         self.committed = self.committed.max(applied);

@@ -48,11 +48,8 @@ impl Builder {
         fold_entries: usize,
     ) -> Result<Builder, TransferError> {
         let namespace = begin.namespace().map_err(Violation::Begin)?;
-        let mut built = PodImage {
-            namespace: namespace.clone(),
-            volumes: BTreeMap::new(),
-            snapshots: BTreeMap::new(),
-        };
+        let mut built =
+            PodImage { namespace: namespace.clone(), volumes: BTreeMap::new(), snapshots: BTreeMap::new() };
         for point in &begin.points {
             if matches!(point.base, Base::Common { .. }) {
                 let volume = Target::Volume(point.target.volume());
@@ -174,6 +171,8 @@ impl Builder {
     }
 
     fn size_of(&self, target: Target) -> u64 {
-        target.size_bytes(&self.namespace).expect("Begin names only what its namespace holds (checked at decode)")
+        target
+            .size_bytes(&self.namespace)
+            .expect("Begin names only what its namespace holds (checked at decode)")
     }
 }

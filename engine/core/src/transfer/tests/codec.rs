@@ -109,7 +109,7 @@ fn the_bytes_of_messages_are_frozen() {
         ),
         (
             Body::Need { seq: 1, lacking: vec![true, false, true, false, false, false, false, false, true] },
-            "0104030000000000000001000000000000000900000005" ,
+            "0104030000000000000001000000000000000900000005",
         ),
         (Body::Done { seq: 9 }, "010603000000000000000900000000000000"),
         (Body::Flipped, "01090300000000000000"),
@@ -159,7 +159,9 @@ fn entries_that_no_sender_writes_are_refused() {
             seq: 1,
             point: 0,
             last: false,
-            entries: (0..=crate::transfer::BATCH_ENTRIES_MAX as u64).map(|at| Extent::zero(2 * at..2 * at + 1)).collect(),
+            entries: (0..=crate::transfer::BATCH_ENTRIES_MAX as u64)
+                .map(|at| Extent::zero(2 * at..2 * at + 1))
+                .collect(),
         },
         Body::Changes {
             seq: 1,

@@ -47,7 +47,10 @@ fn an_interrupted_round_ships_nothing_twice_that_arrived() {
 }
 
 /// Damages the first `times` chunk messages that carry the chunk of `content`.
-fn damage(content: u64, times: usize) -> Box<dyn FnMut(crate::transfer::Message) -> Option<crate::transfer::Message> + Send> {
+fn damage(
+    content: u64,
+    times: usize,
+) -> Box<dyn FnMut(crate::transfer::Message) -> Option<crate::transfer::Message> + Send> {
     let mut left = times;
     Box::new(move |mut message| {
         if let Body::Chunks { payloads, .. } = &mut message.body {
@@ -111,7 +114,8 @@ fn a_chunk_under_another_chunks_name_is_refused() {
         }
         Some(message)
     };
-    let (sent, _) = Round { to_target: Box::new(swap), ..Round::from_nothing() }.run_well(&mut source, &mut target);
+    let (sent, _) =
+        Round { to_target: Box::new(swap), ..Round::from_nothing() }.run_well(&mut source, &mut target);
     assert_equal(&mut source, &mut target);
     assert!(sent.chunks as usize > source.names().len());
 }

@@ -204,10 +204,16 @@ fn a_source_without_credit_stops_at_the_window() {
         send_round(begin, None, image, source.store.clone(), port.clone(), Inbox::new(), progress.clone());
     let (ended, _) = run_both(sending, async {});
     assert!(ended.is_none(), "it waits");
-    let entries: usize = port.0.lock().unwrap().iter().map(|body| match body {
-        Body::Changes { entries, .. } => entries.len(),
-        _ => 0,
-    }).sum();
+    let entries: usize = port
+        .0
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|body| match body {
+            Body::Changes { entries, .. } => entries.len(),
+            _ => 0,
+        })
+        .sum();
     assert_eq!(entries, WINDOW_ENTRIES);
     assert_eq!(progress.sample().bytes_done, 0);
 }

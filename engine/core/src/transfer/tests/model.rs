@@ -91,7 +91,8 @@ impl Pod {
                 self.maps.remove(&id);
             }
             Op::Write { volume, block: at, content } => {
-                let Reduced::Chunk { digest, payload } = reduce(&block(*content), Compression::WhenItPays) else {
+                let Reduced::Chunk { digest, payload } = reduce(&block(*content), Compression::WhenItPays)
+                else {
                     panic!("test content is not zero");
                 };
                 self.store.stage(Domain::Data, digest, payload);

@@ -13,7 +13,9 @@ use metropod_protocol::PodId;
 use super::model::{Pod, position};
 use crate::namespace::PodImage;
 use crate::transfer::receive::receive_folding;
-use crate::transfer::{Begin, Body, Common, Inbox, Message, Port, Progress, Sent, Touched, TransferError, send_round};
+use crate::transfer::{
+    Begin, Body, Common, Inbox, Message, Port, Progress, Sent, Touched, TransferError, send_round,
+};
 
 pub(super) const POD: PodId = PodId([3; 16]);
 
@@ -174,9 +176,15 @@ impl Round {
         let to = source.freeze();
         let begin = Begin::plan(POD, 5, self.from.as_ref(), (position(source.applied), &to)).unwrap();
         let (to_target, to_source) = (Inbox::new(), Inbox::new());
-        let link = Link { left: self.messages_max, cut: vec![to_target.clone(), to_source.clone()], ..Link::default() };
+        let link = Link {
+            left: self.messages_max,
+            cut: vec![to_target.clone(), to_source.clone()],
+            ..Link::default()
+        };
         let link = Arc::new(Mutex::new(link));
-        let wire = |to: &Inbox, tamper| Arc::new(Wire { to: to.clone(), state: link.clone(), tamper: Mutex::new(tamper) });
+        let wire = |to: &Inbox, tamper| {
+            Arc::new(Wire { to: to.clone(), state: link.clone(), tamper: Mutex::new(tamper) })
+        };
         let (source_port, target_port) = (wire(&to_target, self.to_target), wire(&to_source, self.to_source));
         let (source_progress, target_progress) = (Arc::new(Progress::new()), Arc::new(Progress::new()));
         let held = target.held();
