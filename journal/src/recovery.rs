@@ -83,11 +83,7 @@ async fn recover(
         let spares = end.at.segment + 1..segments.len();
         let mut stale = Vec::new();
         for index in spares {
-<<<<<<< HEAD
-            if scan.begins_with_frame(index).await? {
-=======
             if scan.first_header(index).await?.is_some() {
->>>>>>> journal
                 stale.push(segments[index].slot);
             }
         }
@@ -212,20 +208,6 @@ async fn read(
     let mut begins = Vec::new();
     let (at, resume) = scan.walk(from, needed, visit, &mut begins).await?;
     let witness = scan.beyond(at).await?;
-<<<<<<< HEAD
-    let hole = segments[at.segment].slot.file;
-    let damaged = |lsn: u64| OpenError::DamagedBelowTail {
-        at: Lsn(lsn),
-        file: hole,
-        offset: at.offset,
-        durable_to: Lsn(witness.durable_lsn),
-    };
-    // Without a link, not even the first frame of the oldest segment was readable, and that one is always durable.
-    let Some(link) = at.link else { return Err(damaged(needed.0)) };
-    if witness.durable_frame >= link.frame {
-        return Err(damaged(link.lsn));
-    }
-=======
     // Without a link, not even the first frame of the oldest segment was readable, and that one is always durable.
     let link = match at.link {
         Some(link) if witness.durable_frame < link.frame => link,
@@ -240,7 +222,6 @@ async fn read(
             });
         }
     };
->>>>>>> journal
     let life = witness.life.max(at.life);
     Ok(End { start, at, resume, link: resume.link.unwrap_or(link), begins, life, frames_cut: witness.frames })
 }

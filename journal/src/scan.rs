@@ -52,11 +52,8 @@ pub(crate) struct First {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Witness {
     pub(crate) frames: u64,
-<<<<<<< HEAD
-=======
     /// Index of the first segment that holds one.
     pub(crate) segment: Option<usize>,
->>>>>>> journal
     pub(crate) durable_frame: u64,
     pub(crate) durable_lsn: u64,
     pub(crate) life: u64,
@@ -172,10 +169,7 @@ impl<'a> Scan<'a> {
                     let place = offset + inside * FRAME_ALIGN_BYTES as u64;
                     if let Some(checked) = checked(block, &header, slot.file, place)? {
                         witness.frames += 1;
-<<<<<<< HEAD
-=======
                         witness.segment = witness.segment.or(Some(index));
->>>>>>> journal
                         witness.durable_frame = witness.durable_frame.max(checked.header.durable_frame);
                         witness.durable_lsn = witness.durable_lsn.max(checked.header.durable_lsn);
                         witness.life = witness.life.max(checked.header.life);
@@ -187,13 +181,6 @@ impl<'a> Scan<'a> {
         Ok(witness)
     }
 
-<<<<<<< HEAD
-    /// Whether the first place of a segment holds an intact header.
-    pub(crate) async fn begins_with_frame(&mut self, index: usize) -> Result<bool, OpenError> {
-        let Segment { header, slot } = self.segments[index];
-        let block = self.read(slot, SEGMENT_HEADER_BYTES, FRAME_ALIGN_BYTES).await?;
-        Ok(checked(&block, &header, slot.file, SEGMENT_HEADER_BYTES)?.is_some())
-=======
     /// The header at the first place of a segment, if it is intact.
     pub(crate) async fn first_header(&mut self, index: usize) -> Result<Option<FrameHeader>, OpenError> {
         let Segment { header, slot } = self.segments[index];
@@ -217,7 +204,6 @@ impl<'a> Scan<'a> {
             Some(header) if header.frame > link.frame => Ok(here),
             _ => Ok((self.segments[at.segment + 1].slot.file, SEGMENT_HEADER_BYTES)),
         }
->>>>>>> journal
     }
 
     /// The frame that follows, here or, when this segment has been left, at the start of the next.

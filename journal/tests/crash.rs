@@ -8,11 +8,7 @@ mod common;
 
 use std::collections::VecDeque;
 
-<<<<<<< HEAD
-use common::{DIR, SEGMENT_BYTES, block_on, config, io, open_journal, random_record, write};
-=======
 use common::{DIR, SEGMENT_BYTES, block_on, config, drain, io, open_journal, random_record, write};
->>>>>>> journal
 use metropod_journal::media::sim::{Fault, Operation, SimMedia, SplitMix};
 use metropod_journal::media::{Durability, Media};
 use metropod_journal::{Append, JournalConfig, Lsn, OpenError, Record, Writer};
@@ -294,8 +290,6 @@ fn a_durable_write_that_lied_is_reported_unless_nothing_durable_follows_it() {
     }
     assert!(reported > 30 && intact > 30, "{reported} {intact}");
 }
-<<<<<<< HEAD
-=======
 
 #[test]
 fn an_intact_frame_beyond_a_cut_never_follows_frames_of_a_later_life() {
@@ -333,4 +327,3 @@ fn an_intact_frame_beyond_a_cut_never_follows_frames_of_a_later_life() {
     assert_eq!(writer.recovery().frames_cut, 1);
     assert!(visited.iter().map(|(_, record)| record).eq(&log));
 }
->>>>>>> journal

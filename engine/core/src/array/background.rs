@@ -88,8 +88,7 @@ impl Array {
             return;
         }
         self.prepare_segment();
-        if !self.background.destaging && self.store.staged_bytes() >= DESTAGE_BYTES && !self.background.failed
-        {
+        if !self.background.destaging && self.store.staged_bytes() >= DESTAGE_BYTES {
             self.background.destaging = true;
             let store = self.store.clone();
             self.run(
