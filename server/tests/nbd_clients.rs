@@ -65,7 +65,10 @@ async fn every_export_is_listed_and_an_unknown_one_is_refused_by_name() {
     }
     let refused = run("nbdinfo", &[&server.uri("nothing")]).await;
     assert!(!refused.status.success());
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("No such file or directory for export: nothing"), "{refused:?}");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("No such file or directory for export: nothing"),
+        "{refused:?}"
+    );
     run_ok("nbdinfo", &["--is", "read-only", &server.uri("frozen")]).await;
 }
 

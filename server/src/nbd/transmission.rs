@@ -97,7 +97,9 @@ pub(super) async fn transmit<V: Volume>(
     if grace > Duration::ZERO {
         // The sender ends when the last reply is out. Closing with unread input would discard what the client has not
         // fetched yet, so that input is read first.
-        let _ = timeout(LINGER, async { tokio::join!(sender.join_next(), receiver.discard_all()) }).await;
+        let _ =
+            timeout(grace.max(LINGER), async { tokio::join!(sender.join_next(), receiver.discard_all()) })
+                .await;
     }
     end
 }
