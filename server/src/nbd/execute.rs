@@ -10,7 +10,8 @@ use super::wire::{BLOCK_BYTES_MIN, EXTENTS_MAX, Errno};
 /// Longest extent of a compact reply, kept a multiple of the block.
 const EXTENT_BYTES_MAX: u64 = (u32::MAX - (BLOCK_BYTES_MIN - 1)) as u64;
 
-/// Carries out `command`; `payload` is what a write brought along, and `wide` says that lengths of 64 bits can be answered.
+/// Carries out `command`; `payload` is what a write brought along, and `wide` says that lengths of 64 bits can be
+/// answered.
 pub(super) async fn execute<V: Volume>(volume: &V, command: Command, payload: Bytes, wide: bool) -> Answer {
     match command {
         Command::Read { offset, length, whole } => match read(volume, offset, length).await {

@@ -1,7 +1,9 @@
 //! The handshake: greeting and options, until the client has an export or leaves.
 //!
-//! - H1: every option gets its final reply before the next one is read; an unknown one is answered, its data skipped.
-//! - H2: data that is longer than any option needs is skipped up to a bound and refused; beyond it the client is dropped.
+//! - H1: every option gets its final reply before the next one is read; an unknown one is answered, its data
+//!   skipped.
+//! - H2: data that is longer than any option needs is skipped up to a bound and refused; beyond it the client is
+//!   dropped.
 //! - H3: metadata contexts hold for the export they were selected on, and for no other.
 
 use std::io;
@@ -12,11 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::options::{ContextRequest, ExportRequest, Malformed, Replies, name_from, transmission_flags};
 use super::receive::Receiver;
-use super::reply::ALLOCATION_CONTEXT;
 use super::request::Rules;
 use super::volume::{Exports, OpenRefused, Volume};
+use super::wire::{ALLOCATION_CONTEXT, u32_at, u64_at};
 use super::wire::{Form, OPTION_MAGIC, SERVER_MAGIC, allocation, handshake_flag, info, option, option_reply};
-use super::wire::{u32_at, u64_at};
 
 /// Longest data of an option that is looked at.
 const OPTION_BYTES_MAX: u32 = 64 << 10;

@@ -1,7 +1,7 @@
 //! Reading a connection: headers through a small buffer, payloads straight into memory of their own.
 //!
-//! - The buffer is small on purpose: many headers come with one system call, and no more than its size of any payload
-//!   is ever copied.
+//! The buffer is small on purpose: many headers come with one system call, and no more than its size of any payload
+//! is ever copied.
 
 use std::io;
 

@@ -1,6 +1,14 @@
 //! Which requests are good: a header and what was negotiated go in, a command for the volume or an error comes out.
 
-use super::wire::{BLOCK_BYTES_MIN, Errno, Form, PAYLOAD_BYTES_MAX, Request, command, command_flag};
+use super::volume::Extent;
+use super::wire::{
+    BLOCK_BYTES_MIN, EXTENTS_MAX, Errno, Form, PAYLOAD_BYTES_MAX, Request, command, command_flag,
+};
+
+/// Memory of the longest answer to a status request.
+const STATUS_BYTES_MAX: u32 = (EXTENTS_MAX * size_of::<Extent>()) as u32;
+
+const _: () = assert!(STATUS_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 
 /// What a connection may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -25,10 +33,11 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Payload bytes that this command keeps in memory until it is answered.
+    /// Bytes that this command may keep in memory until its reply is written.
     pub fn held_bytes(&self) -> u32 {
         match self {
             Command::Read { length, .. } | Command::Write { length, .. } => *length,
+            Command::BlockStatus { one: false, .. } => STATUS_BYTES_MAX,
             _ => 0,
         }
     }

@@ -2,11 +2,11 @@
 //!
 //! Three parties: the receiving loop here, one task per request that did not answer at once, one task that sends.
 //!
-//! - T1: a request holds a slot, and its payload's bytes, from before its payload is read until its reply is written;
-//!   a client that has used up its limits is not read from.
+//! - T1: a request holds a slot, and its payload's bytes, from before its payload is read until its reply is
+//!   written; a client that has used up its limits is not read from.
 //! - T2: the client's leaving is noticed even while it is not read from; its unanswered requests are dropped then.
-//! - T3: after an answer of `ESHUTDOWN` nothing more is read; what is in flight may still answer for a moment, then the
-//!   connection is closed in a way that lets the replies arrive.
+//! - T3: after an answer of `ESHUTDOWN` nothing more is read; what is in flight may still answer for a moment, then
+//!   the connection is closed in a way that lets the replies arrive.
 
 use std::io;
 use std::pin::Pin;
@@ -95,8 +95,8 @@ pub(super) async fn transmit<V: Volume>(
     };
     connection.finish(grace).await;
     if grace > Duration::ZERO {
-        // The sender ends when the last reply is out. Closing with unread input would discard what the client has not
-        // fetched yet, so that input is read first.
+        // The sender ends when the last reply is out. Closing with unread input would discard what the client has
+        // not fetched yet, so that input is read first.
         let _ =
             timeout(grace.max(LINGER), async { tokio::join!(sender.join_next(), receiver.discard_all()) })
                 .await;
@@ -270,8 +270,8 @@ async fn acquire(
 
 /// Waits until the peer has closed its sending side, whatever input is still unread.
 async fn hang_up(stream: &OwnedReadHalf) -> io::Result<()> {
-    // Of the two things this interest stands for, urgent data and a closed side, only the second is ever reported: the
-    // socket is not registered for the first.
+    // Of the two things this interest stands for, urgent data and a closed side, only the second is ever reported:
+    // the socket is not registered for the first.
     stream.ready(Interest::PRIORITY).await.map(|_| ())
 }
 

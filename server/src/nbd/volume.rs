@@ -1,9 +1,9 @@
 //! What the front end needs from an array: exports by name, and the operations of one volume.
 //!
-//! - V1: offsets and lengths given to a volume are multiples of 512 bytes and within the size seen at the handshake;
-//!   lengths are not zero.
-//! - V2: a volume may answer in any order, or never: a paused volume is one whose futures do not complete. Dropping a
-//!   future withdraws the request if it has not been ordered yet.
+//! - V1: offsets and lengths given to a volume are multiples of 512 bytes and within the size seen at the
+//!   handshake; lengths are not zero.
+//! - V2: a volume may answer in any order, or never: a paused volume is one whose futures do not complete. Dropping
+//!   a future withdraws the request if it has not been ordered yet.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -97,8 +97,8 @@ pub trait Exports: Send + Sync + 'static {
     /// The exports to show to a client that asks.
     fn list(&self) -> Vec<ExportInfo>;
 
-    /// Looks an export up. Answers at once and has no side effect: clients ask several times in one handshake. The name
-    /// is UTF-8 without NUL; empty means the default export.
+    /// Looks an export up. Answers at once and has no side effect: clients ask several times in one handshake. The
+    /// name is UTF-8 without NUL; empty means the default export.
     fn open(&self, name: &str) -> Result<Arc<Self::Volume>, OpenRefused>;
 }
 

@@ -111,6 +111,9 @@ pub(super) mod allocation {
     pub const ZERO: u32 = 1 << 1;
 }
 
+/// The id under which it is selected.
+pub(super) const ALLOCATION_CONTEXT: u32 = 1;
+
 /// Errors of the transmission phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]

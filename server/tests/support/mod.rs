@@ -22,15 +22,27 @@ pub fn require_tools(tools: &[(&str, &str)]) {
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = INSTALLING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     for (tool, package) in tools {
-        if !is_there(tool) {
-            let status = Command::new("apt-get")
-                .args(["install", "-y", "--no-install-recommends", package])
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .output()
-                .unwrap_or_else(|error| panic!("{tool} is missing and apt-get cannot be run: {error}"));
-            assert!(is_there(tool), "{tool} is missing; installing {package} failed: {}", text(&status));
+        if is_there(tool) {
+            continue;
         }
+        let mut log = apt_get(&["install", "-y", "--no-install-recommends", package]);
+        if !is_there(tool) {
+            log += &apt_get(&["update"]);
+            log += &apt_get(&["install", "-y", "--no-install-recommends", package]);
+        }
+        assert!(is_there(tool), "{tool} is missing; installing {package} failed: {log}");
     }
+}
+
+fn apt_get(arguments: &[&str]) -> String {
+    // Test binaries may run side by side: wait for the lock.
+    let output = Command::new("apt-get")
+        .args(["-o", "DPkg::Lock::Timeout=120"])
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .output()
+        .unwrap_or_else(|error| panic!("apt-get cannot be run: {error}"));
+    text(&output)
 }
 
 fn is_there(tool: &str) -> bool {
