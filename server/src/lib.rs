@@ -1,0 +1,3 @@
+//! What the `metropod` binary is made of.
+
+pub mod nbd;
