@@ -1,7 +1,7 @@
 //! Writing a checkpoint: chunks, new layers, then one manifest that names them.
 //!
 //! ```text
-//! store flushed ─► runs/N.run written, synced ─► manifest-N written, synced ─► CURRENT replaced, directory synced
+//! store flushed ─► runs/N.run ─► manifest-N, CURRENT.new (each synced, then their names) ─► CURRENT replaced, synced
 //! ```
 //! - K1: a manifest names only what is durable before it; a crash at any step leaves the older manifest in force, and
 //!   what the newer attempt wrote is unknown to it and removed later.
@@ -110,6 +110,8 @@ pub async fn write(io: &Io, store: &Store, draft: Draft) -> Result<Checkpointed,
     let name = manifest_name(draft.number);
     write_file(io, &name, vec![manifest::encode(&manifest)]).await?;
     write_file(io, "CURRENT.new", vec![Bytes::from(name)]).await?;
+    // Names may survive a crash in any order: the manifest's must be durable before CURRENT can say it.
+    io.sync_dir("").await?;
     io.rename("CURRENT.new", CURRENT).await?;
     io.sync_dir("").await?;
     store.committed(&flushed);
