@@ -1,0 +1,38 @@
+//! Waiting for many futures at once, a bounded number at a time, without an executor of our own.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+
+/// Reads in flight for one walk: where devices give most of their rate.
+pub(crate) const READS_IN_FLIGHT: usize = 32;
+
+/// Runs `futures`, at most `depth` at a time; the outputs are in the order of the futures.
+pub(crate) async fn gather<F: Future>(futures: impl IntoIterator<Item = F>, depth: usize) -> Vec<F::Output> {
+    let mut waiting = futures.into_iter().enumerate();
+    let mut running: Vec<(usize, Pin<Box<F>>)> = Vec::new();
+    let mut outputs: Vec<Option<F::Output>> = Vec::new();
+    poll_fn(|context| {
+        loop {
+            while running.len() < depth
+                && let Some((index, future)) = waiting.next()
+            {
+                running.push((index, Box::pin(future)));
+                outputs.push(None);
+            }
+            let before = running.len();
+            running.retain_mut(|(index, future)| match future.as_mut().poll(context) {
+                Poll::Ready(output) => {
+                    outputs[*index] = Some(output);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if running.len() == before {
+                return if running.is_empty() { Poll::Ready(()) } else { Poll::Pending };
+            }
+        }
+    })
+    .await;
+    outputs.into_iter().map(|output| output.expect("every future has run to its end")).collect()
+}
