@@ -66,8 +66,8 @@ pub(super) fn names_of(entries: &[Extent]) -> Vec<Digest> {
 }
 
 /// Bytes of content that `blocks` blocks hold.
-pub(super) fn content_bytes(blocks: usize) -> u64 {
-    (blocks * BLOCK_BYTES) as u64
+pub(super) fn content_bytes(blocks: u64) -> u64 {
+    blocks.saturating_mul(BLOCK_BYTES as u64)
 }
 
 impl Asks {
@@ -92,7 +92,7 @@ impl Asks {
 
     /// Opens an admitted batch of which the content at `lacking` is not in the store.
     pub(super) fn open(&mut self, seq: u64, entries: usize, names: Vec<Digest>, lacking: Vec<usize>) -> Standing {
-        let tally = Tally { named: content_bytes(names.len()), shipped: content_bytes(lacking.len()), stored: 0 };
+        let tally = Tally { named: content_bytes(names.len() as u64), shipped: content_bytes(lacking.len() as u64), stored: 0 };
         if lacking.is_empty() {
             return Standing::Done(tally);
         }

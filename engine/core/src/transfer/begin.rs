@@ -5,7 +5,7 @@
 //!
 //! - B1: points are in strictly rising order of (volume, time), so each is named once.
 //! - B2: every volume of the namespace has a point; a snapshot without one is taken from the target's own.
-//! - B3: the target's own volume serves as a base only where T3 holds; otherwise the volume is named in full and
+//! - B3: the target's own volume serves as a base only where T3 holds; otherwise the volume is named in full, and
 //!   what the target has costs a digest a block, no content.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,9 @@ use metropod_protocol::{Chain, ConfigId, Index, PodId, Position};
 use metropod_snapshots::Image;
 
 use super::error::TransferError;
-use super::{NAMESPACE_BYTES_MAX, POINTS_MAX};
+use super::touched::Touched;
+use super::walk::Leg;
+use super::{NAMESPACE_BYTES_MAX, POINTS_MAX, TOUCHED_BLOCKS_MAX};
 use crate::codec::{DecodeError, Reader, put_blob, put_count, put_option};
 use crate::names::{SnapshotId, VolumeId};
 use crate::namespace::{Namespace, PodImage, size_is_valid};
@@ -26,13 +28,37 @@ pub(super) const POINT_BYTES_MAX: usize = 26;
 /// Shortest encoding of one point, in bytes.
 const POINT_BYTES_MIN: usize = 10;
 
+/// A frozen point of the source that the target has reached.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// The point.
+    pub at: Position,
+    /// Its content at the source.
+    pub image: PodImage,
+    /// What the target may have changed since (T3). `None`: it stands exactly there, for it flipped to that point and
+    /// applied nothing since. If neither is known the round has to start from nothing.
+    pub touched: Option<Touched>,
+}
+
 /// Where the target stands relative to the common point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Exactly at it: it was flipped to that point and applied nothing since.
+    /// Exactly at it.
     Exact,
-    /// At it or later, within the log that both have in common (the fork freeze).
+    /// At it or later, within the log that both have in common.
     Beyond,
+}
+
+impl Common {
+    fn reach(&self) -> Reach {
+        if self.touched.is_some() { Reach::Beyond } else { Reach::Exact }
+    }
+
+    /// The volume's content at the point, if changes to it can be told (B3).
+    fn base_of(&self, volume: VolumeId) -> Option<&Image> {
+        let touched = self.touched.as_ref().map_or(0, |touched| touched.blocks(volume));
+        self.image.volumes.get(&volume).filter(|_| touched <= TOUCHED_BLOCKS_MAX)
+    }
 }
 
 /// A frozen point of one volume.
@@ -121,21 +147,18 @@ impl Target {
 }
 
 impl Begin {
-    /// Plans a round that makes the target hold `to`.
-    ///
-    /// `from` is a point that the target has at least reached ([`Reach`]) and whose content this array still has.
-    /// With [`Reach::Beyond`] a volume whose maps were folded or merged across `from` is named in full (B3).
+    /// Plans a round that makes the target hold `to`, from a point that it has reached, if there is one.
     pub fn plan(
         pod: PodId,
         round: u64,
-        from: Option<(Position, Reach, &PodImage)>,
+        from: Option<&Common>,
         to: (Position, &PodImage),
     ) -> Result<Begin, TransferError> {
         let (to, image) = to;
         let namespace = image.namespace_bytes();
         let mut volumes: BTreeMap<VolumeId, Vec<Target>> = BTreeMap::new();
         for id in image.namespace.snapshots.keys() {
-            if from.is_none_or(|(_, _, from)| !from.snapshots.contains_key(id)) {
+            if from.is_none_or(|from| !from.image.snapshots.contains_key(id)) {
                 volumes.entry(id.volume).or_default().push(Target::Snapshot(*id));
             }
         }
@@ -144,11 +167,8 @@ impl Begin {
         }
         let mut points = Vec::new();
         for (volume, targets) in volumes {
-            let common = from
-                .and_then(|(_, reach, from)| from.volumes.get(&volume).map(|base| (reach, base)))
-                .filter(|(reach, base)| *reach == Reach::Exact || names_all_touched(base, &targets, image));
-            let mut base = match common {
-                Some((_, common)) => Base::Common { size_bytes: common.size_bytes() },
+            let mut base = match from.and_then(|from| from.base_of(volume)) {
+                Some(common) => Base::Common { size_bytes: common.size_bytes() },
                 None => Base::Nothing,
             };
             for target in targets {
@@ -159,13 +179,30 @@ impl Begin {
         if points.len() > POINTS_MAX || namespace.len() > NAMESPACE_BYTES_MAX {
             return Err(TransferError::TooLarge { points: points.len(), namespace_bytes: namespace.len() });
         }
-        let from = from.map(|(position, reach, _)| (position, reach));
+        let from = from.map(|from| (from.at, from.reach()));
         Ok(Begin { pod, round, from, to, namespace, points })
     }
 
-    /// Layer names that the target needs for this round.
-    pub fn layers_needed(&self) -> u64 {
-        self.points.len() as u64
+    /// What the source walks for each point. `from` and `to` are those that the round was planned for.
+    pub(super) fn legs(&self, from: Option<&Common>, to: &PodImage) -> Vec<Leg> {
+        let mut legs: Vec<Leg> = Vec::with_capacity(self.points.len());
+        for point in &self.points {
+            let image = point.target.image(to).expect("a round is planned for the image it sends").clone();
+            let mut touched = Vec::new();
+            let base = match point.base {
+                Base::Nothing => None,
+                Base::Previous => legs.last().map(|leg| leg.image.clone()),
+                Base::Common { .. } => {
+                    let volume = point.target.volume();
+                    let from = from.expect("a round is planned for the common point it is sent from");
+                    touched.extend(from.touched.iter().flat_map(|touched| touched.ranges(volume)));
+                    let base = from.base_of(volume);
+                    Some(base.expect("a round is planned for the common point it is sent from").clone())
+                }
+            };
+            legs.push(Leg { base, image, touched });
+        }
+        legs
     }
 
     /// The namespace at R.
@@ -241,25 +278,6 @@ impl Begin {
             && (self.from.is_some() || snapshots == namespace.snapshots.len());
         if complete { Ok(()) } else { Err(DecodeError::Value { field: "points" }) }
     }
-}
-
-/// Whether the changes from `base` through `targets` name every block touched on the way (T3): each image is the one
-/// before it with layers added on top, so that nothing was compared away in a tree.
-fn names_all_touched(base: &Image, targets: &[Target], pod: &PodImage) -> bool {
-    let mut before = base;
-    for target in targets {
-        match target.image(pod) {
-            Some(image) if is_extension(before, image) => before = image,
-            _ => return false,
-        }
-    }
-    true
-}
-
-fn is_extension(base: &Image, image: &Image) -> bool {
-    base.root() == image.root()
-        && base.layers().len() <= image.layers().len()
-        && base.layers().iter().zip(image.layers()).all(|(one, other)| one.id() == other.id())
 }
 
 fn put_position(out: &mut BytesMut, position: Position) {

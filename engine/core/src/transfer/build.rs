@@ -1,19 +1,20 @@
 //! The target's side of a round's content: changes laid over forks of its own maps, point by point.
 //!
-//! - L1: changes of a point come in rising order of blocks, points in the order of `Begin`.
-//! - L2: a volume that continues the target's own takes on the common point's size first: what the target has beyond
-//!   it is dropped, because whatever R holds there was touched since and is named.
-//! - L3: a snapshot that the target took itself, between the common point and where it stands, is kept as it is: the
-//!   volume it would be rebuilt on shows later writes as well.
+//! - L1: points come in the order of `Begin`; what is said later about a block replaces what was said before.
+//! - L2: a volume that goes on from the target's own takes on the common point's size first: what the target has beyond
+//!   it is dropped, because whatever R holds there differs from the common point and is named.
+//! - L3: what the target has beyond the common point is replaced by the first point of the volume, in which all of
+//!   that is named (T3); from there on every point is exact.
 //! - L4: memory: beyond [`FOLD_ENTRIES`] entries a volume's changes go into its tree.
 
 use std::collections::BTreeMap;
 
 use metropod_dedupe::Store;
-use metropod_snapshots::{Extent, Image, LayerId, MapError, NodeStore, Nodes, Slot, VolumeMap, fold};
+use metropod_snapshots::{Extent, MapError, NodeStore, Nodes, Slot, VolumeMap, fold};
 
-use super::begin::{Base, Begin, Point, Reach, Target};
+use super::begin::{Base, Begin, Point, Target};
 use super::error::{TransferError, Violation};
+use crate::layer_ids::LayerIds;
 use crate::namespace::{Namespace, PodImage};
 
 /// Entries of one volume beyond which they are folded into its tree, so that a baseline of any size fits memory.
@@ -23,9 +24,8 @@ pub(super) const FOLD_ENTRIES: usize = 1 << 20;
 pub(super) struct Builder {
     points: Vec<Point>,
     namespace: Namespace,
-    beyond: bool,
     have: Option<PodImage>,
-    first_layer: LayerId,
+    layer_ids: LayerIds,
     fold_entries: usize,
     at: usize,
     current: Option<Current>,
@@ -35,10 +35,6 @@ pub(super) struct Builder {
 /// The volume whose points are being built.
 struct Current {
     map: VolumeMap,
-    /// Whether it goes on from the target's own volume.
-    own: bool,
-    /// The first block that the point's next entry may name.
-    next_block: u64,
     /// Entries laid since the last fold.
     entries: usize,
 }
@@ -48,7 +44,7 @@ impl Builder {
     pub(super) fn new(
         begin: &Begin,
         have: Option<PodImage>,
-        first_layer: LayerId,
+        layer_ids: LayerIds,
         fold_entries: usize,
     ) -> Result<Builder, TransferError> {
         let namespace = begin.namespace().map_err(Violation::Begin)?;
@@ -76,9 +72,8 @@ impl Builder {
                 .ok_or(TransferError::MissingBase { target: Some(target) })?;
             built.snapshots.insert(*id, image.clone());
         }
-        let beyond = begin.from.is_some_and(|(_, reach)| reach == Reach::Beyond);
         let points = begin.points.clone();
-        Ok(Builder { points, namespace, beyond, have, first_layer, fold_entries, at: 0, current: None, built })
+        Ok(Builder { points, namespace, have, layer_ids, fold_entries, at: 0, current: None, built })
     }
 
     /// Lays changes of `point`; `last` completes it.
@@ -91,17 +86,20 @@ impl Builder {
             None => self.start(self.points[self.at])?,
         };
         for entry in entries {
-            if entry.blocks.start < current.next_block || entry.blocks.end > current.map.size_blocks() {
+            if entry.blocks.end > current.map.size_blocks() {
                 return Err(Violation::Order.into());
             }
-            current.next_block = entry.blocks.end;
             match entry.slot {
                 Slot::Zero => current.map.zero(entry.blocks.clone()),
                 Slot::Data(_) => current.map.set(entry.blocks.start, entry.slot),
             }
         }
         current.entries += entries.len();
-        if last { self.complete(current) } else { self.hold(current) }
+        if last {
+            return self.complete(current);
+        }
+        self.current = Some(current);
+        Ok(())
     }
 
     /// Whether [`Builder::fold`] is due.
@@ -115,8 +113,7 @@ impl Builder {
         nodes: &Nodes<Store>,
     ) -> Result<(), MapError<<Store as NodeStore>::Error>> {
         let Some(current) = &mut self.current else { return Ok(()) };
-        // The layer lives only until the fold is done, so its name can be the one that the point's last layer gets.
-        let image = current.map.freeze(LayerId(self.first_layer.0 + self.at as u64));
+        let image = current.map.freeze(self.layer_ids.take());
         current.map = VolumeMap::from_image(fold(&image, nodes).await?);
         current.entries = 0;
         Ok(())
@@ -136,7 +133,7 @@ impl Builder {
     fn start(&self, point: Point) -> Result<Current, TransferError> {
         let size_bytes = self.size_of(point.target);
         let too_large = |_| TransferError::Violation(Violation::Order);
-        let (map, own) = match point.base {
+        let map = match point.base {
             Base::Common { size_bytes: common } => {
                 let volume = Target::Volume(point.target.volume());
                 let own = self.have.as_ref().and_then(|have| volume.image(have)).cloned();
@@ -146,29 +143,23 @@ impl Builder {
                     map.resize(common).map_err(too_large)?;
                 }
                 map.resize(size_bytes).map_err(too_large)?;
-                (map, true)
+                map
             }
-            Base::Nothing => (VolumeMap::new(size_bytes).map_err(too_large)?, false),
+            Base::Nothing => VolumeMap::new(size_bytes).map_err(too_large)?,
             Base::Previous => return Err(Violation::Order.into()),
         };
-        Ok(Current { map, own, next_block: 0, entries: 0 })
-    }
-
-    fn hold(&mut self, current: Current) -> Result<(), TransferError> {
-        self.current = Some(current);
-        Ok(())
+        Ok(Current { map, entries: 0 })
     }
 
     fn complete(&mut self, mut current: Current) -> Result<(), TransferError> {
         let target = self.points[self.at].target;
-        let image = current.map.freeze(LayerId(self.first_layer.0 + self.at as u64));
+        let image = current.map.freeze(self.layer_ids.take());
         self.at += 1;
         match target {
             Target::Volume(volume) => {
                 self.built.volumes.insert(volume, image);
             }
             Target::Snapshot(snapshot) => {
-                let image = self.own_snapshot(&current, target).unwrap_or(image);
                 self.built.snapshots.insert(snapshot, image);
             }
         }
@@ -177,16 +168,9 @@ impl Builder {
         {
             let size_bytes = self.size_of(next.target);
             current.map.resize(size_bytes).map_err(|_| TransferError::Violation(Violation::Order))?;
-            current.next_block = 0;
-            return self.hold(current);
+            self.current = Some(current);
         }
         Ok(())
-    }
-
-    /// The target's own image of a snapshot point (L3).
-    fn own_snapshot(&self, current: &Current, target: Target) -> Option<Image> {
-        let have = self.have.as_ref().filter(|_| self.beyond && current.own)?;
-        target.image(have).filter(|image| image.size_bytes() == self.size_of(target)).cloned()
     }
 
     fn size_of(&self, target: Target) -> u64 {

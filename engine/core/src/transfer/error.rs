@@ -1,6 +1,7 @@
 //! Why a round ended without a result, split by what the core can do next.
 
-use metropod_dedupe::Digest;
+use metropod_dedupe::{Digest, ReadError, Store, StoreError};
+use metropod_snapshots::{MapError, NodeStore};
 
 use super::begin::Target;
 use crate::codec::DecodeError;
@@ -38,6 +39,31 @@ pub enum TransferError {
         /// Encoded namespace.
         namespace_bytes: usize,
     },
+    /// A map could not be walked or folded.
+    #[error("a volume's map cannot be read or written")]
+    Map(#[from] MapError<<Store as NodeStore>::Error>),
+    /// Stored content could not be read.
+    #[error("stored content cannot be read")]
+    Read(#[from] ReadError),
+    /// Received content could not be written, or the index could not be asked.
+    #[error("received content cannot be stored")]
+    Store(#[from] StoreError),
+}
+
+impl TransferError {
+    /// What the other end is told; nothing when it is gone or gave up itself.
+    pub(super) fn abort_reason(&self) -> Option<AbortReason> {
+        match self {
+            TransferError::Closed | TransferError::Aborted(_) => None,
+            TransferError::Violation(_) => Some(AbortReason::Violation),
+            TransferError::MissingBase { .. } => Some(AbortReason::MissingBase),
+            TransferError::Corrupt { .. } => Some(AbortReason::Corrupt),
+            TransferError::TooLarge { .. } => Some(AbortReason::Other),
+            TransferError::Map(_) | TransferError::Read(_) | TransferError::Store(_) => {
+                Some(AbortReason::Storage)
+            }
+        }
+    }
 }
 
 /// What the other end did.

@@ -93,10 +93,15 @@ pub enum Body {
 }
 
 impl Message {
+    /// The target's word that it flipped.
+    pub fn flipped(round: u64) -> Message {
+        Message { round, body: Body::Flipped }
+    }
+
     /// The head and, for chunks, the payloads after it: one frame's content in parts.
-    pub fn encode(&self) -> (Bytes, Vec<Bytes>) {
+    pub fn encode(&self) -> Vec<Bytes> {
         let mut out = BytesMut::with_capacity(self.head_bytes());
-        let mut attachment = Vec::new();
+        let mut parts = vec![Bytes::new()];
         out.put_u8(VERSION);
         out.put_u8(self.kind());
         out.put_u64_le(self.round);
@@ -119,7 +124,7 @@ impl Message {
                 for payload in payloads {
                     out.put_u8(payload.form as u8);
                     out.put_u16_le(payload.bytes.len() as u16);
-                    attachment.push(payload.bytes.clone());
+                    parts.push(payload.bytes.clone());
                 }
             }
             Body::Done { seq } => out.put_u64_le(*seq),
@@ -127,7 +132,8 @@ impl Message {
             Body::Flipped => {}
             Body::Abort(reason) => out.put_u8(*reason as u8),
         }
-        (out.freeze(), attachment)
+        parts[0] = out.freeze();
+        parts
     }
 
     /// Reads the head and what follows it.

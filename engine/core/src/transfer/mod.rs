@@ -19,15 +19,17 @@
 //! - T1: an image is given out only when every digest that it names was in the target's store or arrived and was
 //!   verified, and when both ends computed the same check over all entries.
 //! - T2: the target's own images are never touched: changes are laid over a fork of them.
-//! - T3: changes relative to a common point are laid over a state *later* than that point only if they name every
-//!   block touched since it, not only those that differ in the end ([`Begin::plan`]): a block that was changed and
-//!   changed back differs at the target.
+//! - T3: changes relative to a common point are laid over a state *later* than that point only together with every
+//!   block that the target may have changed since it ([`Touched`]): a block that was changed and changed back does not
+//!   differ between the point and R, but it differs at the target.
 //! - T4: everything in flight is bounded: [`WINDOW_BATCHES`], [`WINDOW_ENTRIES`], [`INBOX_BYTES_MAX`],
 //!   [`STAGED_BYTES_MAX`].
 //! - T5: nothing that arrived is lost by an interruption of the link: it is in the target's store, and the next
 //!   attempt's "which are missing?" finds it there.
 
+mod ask;
 mod begin;
+mod build;
 mod check;
 mod error;
 mod inbox;
@@ -37,17 +39,18 @@ mod receive;
 mod send;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod turns;
+mod walk;
 
-use std::sync::Arc;
-
-pub use begin::{Base, Begin, Point, Reach, Target};
+pub use begin::{Base, Begin, Common, Point, Reach, Target};
 pub use error::{AbortReason, TransferError, Violation};
 pub use inbox::{Inbox, Overflow};
 pub use message::{Body, Message};
 pub use progress::{Counters, Progress};
-pub use receive::receive_round;
+pub use receive::{Held, receive_round};
 pub use send::{Sent, send_round};
+pub use touched::Touched;
 
 /// Largest encoded message, in bytes (format).
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
@@ -64,6 +67,9 @@ pub const WINDOW_ENTRIES: usize = 16 * 1024;
 
 /// Most batches that are not done (format: the target refuses more).
 pub const WINDOW_BATCHES: usize = 64;
+
+/// Blocks that a target may have touched in a volume beyond which the volume is named in full: 16 GiB of them.
+pub const TOUCHED_BLOCKS_MAX: u64 = 4 << 20;
 
 /// Payload bytes after which a `Chunks` message is closed.
 pub const CHUNKS_BYTES: usize = 1 << 20;
@@ -107,6 +113,3 @@ pub trait Port: Send + Sync + 'static {
     /// Queues a message. What a round queues is bounded by its window.
     fn send(&self, message: Message);
 }
-
-/// A shared way to the other end.
-pub type SharedPort = Arc<dyn Port>;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use metropod_dedupe::{Domain, Payload, Store, verify};
 use metropod_protocol::Position;
-use metropod_snapshots::{Extent, LayerId, Nodes};
+use metropod_snapshots::{Extent, Nodes};
 
-use super::ask::{Asks, Standing, names_of};
+use super::ask::{Asks, Standing, content_bytes, names_of};
 use super::begin::{Begin, Reach};
 use super::build::{Builder, FOLD_ENTRIES};
 use super::check::Check;
@@ -20,7 +20,8 @@ use super::inbox::Inbox;
 use super::message::{Body, Message};
 use super::progress::Progress;
 use super::turns::give_way;
-use super::{Port, STAGED_BYTES_MAX, VERIFY_RUN, WINDOW_BATCHES, content_bytes};
+use super::{Port, STAGED_BYTES_MAX, VERIFY_RUN, WINDOW_BATCHES};
+use crate::layer_ids::LayerIds;
 use crate::namespace::PodImage;
 
 /// What the target holds when a round begins.
@@ -35,8 +36,7 @@ pub struct Held {
 /// Receives the round that `begin` describes, and gives its image: complete, every chunk verified and staged.
 ///
 /// The caller flushes the store, makes the image durable, flips to it and then sends [`Body::Flipped`].
-/// `have` is what the target holds; it is used if the round starts from a common point. `first_layer` is the first of
-/// [`Begin::layers_needed`] unused layer names.
+/// `have` is what the target holds; it is used if the round starts from a common point.
 ///
 /// # Errors
 /// After any error but `Closed` and `Aborted` the source has been told. The round is over; nothing that arrived is
@@ -44,20 +44,20 @@ pub struct Held {
 pub async fn receive_round(
     begin: Begin,
     have: Option<Held>,
-    first_layer: LayerId,
+    layer_ids: LayerIds,
     store: Store,
     port: Arc<dyn Port>,
     inbox: Inbox,
     progress: Arc<Progress>,
 ) -> Result<PodImage, TransferError> {
-    receive_folding(begin, have, first_layer, store, port, inbox, progress, FOLD_ENTRIES).await
+    receive_folding(begin, have, layer_ids, store, port, inbox, progress, FOLD_ENTRIES).await
 }
 
 #[allow(clippy::too_many_arguments)]
 pub(super) async fn receive_folding(
     begin: Begin,
     have: Option<Held>,
-    first_layer: LayerId,
+    layer_ids: LayerIds,
     store: Store,
     port: Arc<dyn Port>,
     inbox: Inbox,
@@ -69,7 +69,7 @@ pub(super) async fn receive_folding(
     progress.add_wire(first.wire_bytes());
     let received = async {
         let have = base_of(&begin, have)?;
-        let builder = Builder::new(&begin, have, first_layer, fold_entries)?;
+        let builder = Builder::new(&begin, have, layer_ids, fold_entries)?;
         let receiver = Receiver {
             round,
             nodes: Nodes::new(store.clone()),
@@ -77,7 +77,7 @@ pub(super) async fn receive_folding(
             port: port.clone(),
             inbox,
             progress,
-            check: Check::new(&first.encode().0),
+            check: Check::new(&first.encode()[0]),
             builder,
             asks: Asks::default(),
             held: VecDeque::new(),

@@ -8,16 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use metropod_dedupe::{Digest, Payload, Store};
-use metropod_snapshots::{DiffCursor, Extent, Image, Nodes, Slot};
+use metropod_snapshots::{Extent, Nodes, Slot};
 
 use super::ask::{content_bytes, names_of};
-use super::begin::{Base, Begin, Target};
+use super::begin::{Begin, Common};
 use super::check::Check;
 use super::error::{TransferError, Violation};
 use super::inbox::Inbox;
 use super::message::{Body, Message};
 use super::progress::Progress;
 use super::turns::{give_way, join_all};
+use super::walk::{Leg, Walk};
 use super::{
     ASKS_MAX, BATCH_ENTRIES, BATCH_ENTRIES_MAX, CHUNKS_BYTES, Port, READ_DEPTH, WINDOW_BATCHES, WINDOW_ENTRIES,
 };
@@ -47,7 +48,7 @@ pub struct Sent {
 /// If `begin` was planned for other images.
 pub async fn send_round(
     begin: Begin,
-    from: Option<PodImage>,
+    from: Option<Common>,
     to: PodImage,
     store: Store,
     port: Arc<dyn Port>,
@@ -63,39 +64,20 @@ pub async fn send_round(
         port: port.clone(),
         inbox,
         progress,
-        check: Check::new(&first.encode().0),
+        check: Check::new(&first.encode()[0]),
         open: BTreeMap::new(),
         open_entries: 0,
         ready: None,
         flipped: false,
         sent: Sent::default(),
     };
-    let sent = sender.run(first, changes_of(&begin, from.as_ref(), &to)).await;
+    let sent = sender.run(first, &begin.legs(from.as_ref(), &to)).await;
     if let Err(error) = &sent
         && let Some(reason) = error.abort_reason()
     {
         port.send(Message { round, body: Body::Abort(reason) });
     }
     sent
-}
-
-/// For each point: what it is relative to, and what it is.
-fn changes_of(begin: &Begin, from: Option<&PodImage>, to: &PodImage) -> Vec<(Option<Image>, Image)> {
-    let mut pairs: Vec<(Option<Image>, Image)> = Vec::with_capacity(begin.points.len());
-    for point in &begin.points {
-        let image = point.target.image(to).expect("a round is planned for the image it sends");
-        let base = match point.base {
-            Base::Nothing => None,
-            Base::Previous => pairs.last().map(|(_, previous)| previous.clone()),
-            Base::Common { .. } => {
-                let volume = Target::Volume(point.target.volume());
-                let base = from.and_then(|from| volume.image(from));
-                Some(base.expect("a round is planned for the common point it is sent from").clone())
-            }
-        };
-        pairs.push((base, image.clone()));
-    }
-    pairs
 }
 
 struct Sender {
@@ -129,14 +111,14 @@ struct Batch {
 }
 
 impl Sender {
-    async fn run(mut self, first: Message, pairs: Vec<(Option<Image>, Image)>) -> Result<Sent, TransferError> {
-        let data_blocks = self.count(&pairs).await?;
+    async fn run(mut self, first: Message, legs: &[Leg]) -> Result<Sent, TransferError> {
+        let data_blocks = self.count(legs).await?;
         self.progress.set_logical(content_bytes(data_blocks));
         self.send_message(first);
         self.send(Body::Total { data_blocks });
-        for (point, (base, image)) in pairs.iter().enumerate() {
+        for (point, leg) in legs.iter().enumerate() {
             let point = u32::try_from(point).expect("a round has at most POINTS_MAX points");
-            self.send_point(point, base.as_ref(), image).await?;
+            self.send_point(point, leg).await?;
         }
         let check = self.check.value();
         self.ready = Some(Ready::Awaited(check));
@@ -149,12 +131,12 @@ impl Sender {
     }
 
     /// Content that the round names, so that progress has an end.
-    async fn count(&mut self, pairs: &[(Option<Image>, Image)]) -> Result<u64, TransferError> {
+    async fn count(&mut self, legs: &[Leg]) -> Result<u64, TransferError> {
         let mut data_blocks = 0;
-        for (base, image) in pairs {
-            let mut cursor = DiffCursor::new(base.as_ref(), image, &self.nodes);
+        for leg in legs {
+            let mut walk = Walk::new(leg, &self.nodes);
             loop {
-                let batch = cursor.next_batch(BATCH_ENTRIES_MAX).await?;
+                let batch = walk.next_batch(BATCH_ENTRIES_MAX).await?;
                 if batch.is_empty() {
                     break;
                 }
@@ -165,16 +147,12 @@ impl Sender {
         Ok(data_blocks)
     }
 
-    async fn send_point(
-        &mut self,
-        point: u32,
-        base: Option<&Image>,
-        image: &Image,
-    ) -> Result<(), TransferError> {
-        let mut cursor = DiffCursor::new(base, image, &self.nodes);
-        let mut batch = cursor.next_batch(BATCH_ENTRIES).await?;
+    async fn send_point(&mut self, point: u32, leg: &Leg) -> Result<(), TransferError> {
+        let nodes = self.nodes.clone();
+        let mut walk = Walk::new(leg, &nodes);
+        let mut batch = walk.next_batch(BATCH_ENTRIES).await?;
         loop {
-            let next = if batch.is_empty() { Vec::new() } else { cursor.next_batch(BATCH_ENTRIES).await? };
+            let next = if batch.is_empty() { Vec::new() } else { walk.next_batch(BATCH_ENTRIES).await? };
             let last = next.is_empty();
             self.send_changes(point, last, batch).await?;
             if last {
