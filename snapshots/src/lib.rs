@@ -31,7 +31,7 @@ mod store;
 mod table;
 mod tree;
 
-pub use diff::{DiffCursor, diff};
+pub use diff::{DiffCursor, diff, mapped_blocks};
 pub use fold::{fold, volume_digest};
 pub use image::{Image, LAYERS_WANTED_MAX, NotTheBase};
 pub use layer::{Layer, LayerId, LayerRange};
