@@ -1,1 +1,31 @@
-//! The engine people link.
+//! Metropod: active/active block-storage replication, as a library.
+//!
+//! An [`Array`] keeps volumes in a directory: a journal, content-addressed chunks, volume maps with snapshots. A *pod*
+//! is a group of volumes; stretched over two connected arrays, both hold the same content at any time, hosts read and
+//! write at either, and when an array or the link is lost exactly one side goes on by itself.
+//!
+//! The library's futures run on any executor; [`Volume`] also has blocking twins of read, write and flush.
+
+mod array;
+mod boot;
+mod driver;
+mod hub;
+mod observe;
+mod reading;
+mod status;
+mod superblock;
+mod volume;
+
+pub mod identity;
+pub mod link;
+pub mod mediator;
+pub mod wire;
+
+pub use array::{Array, ConnectError, JOURNAL_BYTES_DEFAULT, JOURNAL_BYTES_MIN, ManageError, OpenError, Options};
+pub use metropod_core::{Extent, HostError, ManageError as Refusal};
+pub use metropod_protocol::{ArrayId, Epoch, PodId};
+pub use status::{
+    ArrayStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, SideStatus, SnapshotStatus, VolumeStatus,
+};
+pub use superblock::{Superblock, SuperblockError};
+pub use volume::{IoError, REQUEST_BYTES_MAX, SECTOR_BYTES, Volume};

@@ -1,11 +1,30 @@
 //! One array as a deterministic machine: protocol, journal, dedupe and snapshots.
+//!
+//! [`Array::step`] takes one [`Input`], [`Array::next_effect`] gives what is to be done. Time is an argument; media,
+//! links, the mediator and whatever takes long are reached through effects. The driver in the `metropod` crate and
+//! the simulator run the same code.
 
+mod array;
+mod catchup;
+mod fetch;
 mod layer_ids;
+mod pod;
 
+pub mod checkpoint;
 pub mod codec;
+pub mod door;
+pub mod journal_record;
+pub mod manifest;
 pub mod names;
 pub mod namespace;
 pub mod operation;
+pub mod peer_message;
+pub mod task;
 pub mod transfer;
 
+pub use array::{Array, ArrayConfig, BulkPort, DESTAGE_BYTES, OpenError, STAGED_BYTES_MAX};
+pub use catchup::CatchUp;
+pub use door::{Alarm, Channel, Command, Effect, HostError, Input, ManageError, Managed, Source};
+pub use fetch::{Extent, Fetch};
 pub use layer_ids::LayerIds;
+pub use pod::Pod;

@@ -113,10 +113,4 @@ impl Log {
         let before = self.history.partition_point(|item| item.first < index);
         &self.history[before..]
     }
-
-    /// Held entries after `index`.
-    pub fn after(&self, index: Index) -> impl Iterator<Item = &Entry> {
-        let skip = usize::try_from(index.0.saturating_sub(self.base.index.0)).unwrap_or(usize::MAX);
-        self.entries.iter().skip(skip)
-    }
 }

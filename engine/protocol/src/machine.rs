@@ -1,57 +1,143 @@
 //! The machine's door: inputs in, effects out.
+//!
+//! Each input changes some state; [`Machine::advance`] then applies every rule whose guard holds, in a fixed order. The rules live in
+//! the sibling files, one mechanism each.
+//!
+//! - M1: give before take: rights are the meet of the newest configuration recorded as known and all later ones in the log.
+//! - M2: nothing known committed is cut; the commit index never passes the own durable end.
+//! - M3: indexes are assigned only by a sequencer that holds everything its peer reported, or alone after the peer's lease.
+//! - M4: effects come out in the order in which a journal must take them.
 
-use crate::api::{Effect, Input, MediatorStatus, Serving, Setup, Side, Status};
-use crate::config::Epoch;
-use crate::durable::{DurableState, RestartError};
+mod alone;
+mod commit;
+mod compare;
+mod join;
+mod journal;
+mod lease;
+mod merge;
+mod moves;
+mod order;
+mod session;
+mod start;
+mod status;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::api::{Alarm, Effect, Input, Serving, Setup, Status};
+use crate::durable::{HistoryItem, Learned, OutOfSync};
 use crate::entry::Entry;
-use crate::ids::{ConfigId, Index, Position, Time};
+use crate::ids::{Incarnation, Index, MediatorId, Position, RequestId, Ticket, Time};
 use crate::log::Log;
+
+use alone::Race;
+use journal::Awaited;
+use moves::HandBack;
+use order::Pending;
+use session::Contact;
 
 /// One pod at one array.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Machine {
     setup: Setup,
-    state: DurableState,
+    effects: VecDeque<Effect>,
+    deadline: Option<Time>,
+    /// How many ids were drawn from the seed.
+    drawn: u64,
+    told_status: Option<(Serving, Status)>,
+
+    // Durable state and what is on its way to the disk.
+    incarnation: Incarnation,
+    incarnation_durable: bool,
     log: Log,
+    durable: Index,
+    ticket: Ticket,
+    awaited: VecDeque<Awaited>,
+    /// Newest configuration whose commitment is recorded durably.
+    known: Index,
+    /// As `known`, the record perhaps still on its way.
+    known_written: Index,
+    out_of_sync: Option<OutOfSync>,
+    learned: Learned,
+
+    // Knowledge of this start.
+    committed: Index,
+    /// What the peer reported durable of this log; stays true after its session.
+    peer_durable: Index,
+    peer_incarnation: Incarnation,
+    /// Highest configuration number seen anywhere.
+    seen_number: u64,
+    /// Configurations of the survivor, as last told to this copy while it is behind.
+    survivor_history: Vec<HistoryItem>,
+
+    // The link.
+    link_up: bool,
+    contact: Contact,
+    /// When going on alone may begin, unless a session is open.
+    race_at: Time,
+    lost_at: Time,
+    /// The peer said that it hears this array and will send its HELLO.
+    busy_until: Time,
+
+    // Leases.
+    lease: Option<Time>,
+    promise: Time,
+
+    // Going on alone.
+    mediator: Option<MediatorId>,
+    mediator_requests: u64,
+    race: Option<Race>,
+    off: bool,
+    stopped: Option<Alarm>,
+    last_alarm: Option<Alarm>,
+    held_since: Option<Time>,
+
+    // Moving the right.
+    hand_back: Option<HandBack>,
+    hand_back_at: Time,
+
+    // Requests of this array's hosts.
+    pending: BTreeMap<RequestId, Pending>,
+    unsent: VecDeque<RequestId>,
+    ordered: BTreeMap<Index, RequestId>,
+    /// Requests may be out that were forwarded in a session now over.
+    unresolved: bool,
 }
 
 impl Machine {
-    /// A new pod, this array its sole member. The first configuration entry comes out as an effect.
-    pub fn found(setup: Setup, now: Time) -> Machine {
-        let _ = now;
-        let state = DurableState::default();
-        Machine { setup, log: Log::new(state.base, Vec::new()), state }
-    }
-
-    /// A copy that is to be filled: out of sync and empty.
-    pub fn invited(setup: Setup, now: Time) -> Machine {
-        Machine::found(setup, now)
-    }
-
-    /// After a start. `state` and `entries` come from [`crate::Replay`].
-    pub fn restart(
-        setup: Setup,
-        state: DurableState,
-        entries: Vec<Entry>,
-        now: Time,
-    ) -> Result<Machine, RestartError> {
-        let _ = (entries, now);
-        Ok(Machine { setup, log: Log::new(state.base, state.history.clone()), state })
-    }
-
     /// Takes one input.
     pub fn step(&mut self, now: Time, input: Input) {
-        let _ = (now, input);
+        match input {
+            Input::Submit { request, descriptor, attachment } => {
+                self.submit(now, request, descriptor, attachment)
+            }
+            Input::Withdraw { request } => self.withdraw(request),
+            Input::Durable { through } => self.durable_through(now, through),
+            Input::LinkUp => self.on_link_up(now),
+            Input::LinkDown => self.on_link_down(now),
+            Input::Receive(message) => self.receive(now, message),
+            Input::MediatorUp { mediator } => self.on_mediator_up(now, mediator),
+            Input::MediatorDown => self.on_mediator_down(),
+            Input::Mediator(reply) => self.on_mediator_reply(now, &reply),
+            Input::Signed { statement, signature } => self.on_signed(now, statement, signature),
+            Input::Tick => {}
+            Input::SetPreference(preferred) => self.setup.preferred = preferred,
+            Input::SetMediator(mediator) => self.setup.mediator = mediator,
+            Input::Invite { peer } => self.invite(peer),
+            Input::SuffixPossible => self.on_suffix_possible(),
+            Input::Flipped(state) => self.on_flipped(now, *state),
+            Input::Trim { through } => self.trim(through),
+        }
+        self.advance(now);
     }
 
     /// The next thing to do, in order.
     pub fn next_effect(&mut self) -> Option<Effect> {
-        None
+        self.effects.pop_front()
     }
 
     /// When to call `step` with [`Input::Tick`] at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        self.deadline
     }
 
     /// Index of the log's last entry, durable or not.
@@ -61,7 +147,12 @@ impl Machine {
 
     /// Index of the last entry known committed.
     pub fn committed(&self) -> Index {
-        self.log.base().index
+        self.committed
+    }
+
+    /// Index of the last entry durable here.
+    pub fn durable(&self) -> Index {
+        self.durable
     }
 
     /// The log's beginning.
@@ -69,46 +160,102 @@ impl Machine {
         self.log.base()
     }
 
+    /// The log's end.
+    pub fn end(&self) -> Position {
+        self.log.end()
+    }
+
     /// A held entry.
     pub fn entry(&self, index: Index) -> Option<&Entry> {
         self.log.get(index)
     }
 
-    /// Whether a read may fix its position at `now`, and whether hosts get silence or errors.
-    pub fn serving(&self, now: Time) -> Serving {
-        let _ = now;
-        Serving::Held
+    /// The place `index`, if it is the base or held.
+    pub fn position(&self, index: Index) -> Option<Position> {
+        self.log.position(index)
     }
 
-    /// The pod as users see it.
-    pub fn status(&self, now: Time) -> Status {
-        let _ = now;
-        Status {
-            mine: Side::Unknown,
-            peer: None,
-            sequencer: None,
-            pre_elected: None,
-            mediator: MediatorStatus::None,
-            epoch: Epoch::default(),
-            config: ConfigId::default(),
-            in_session: false,
-            mirrored: false,
-            racing: false,
-            held_since: None,
+    /// Every configuration of the log, oldest first.
+    pub fn history(&self) -> &[HistoryItem] {
+        self.log.history()
+    }
+
+    /// What this copy is started with.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// This start's incarnation.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Whether and since when this copy is behind.
+    pub fn out_of_sync(&self) -> Option<&OutOfSync> {
+        self.out_of_sync.as_ref()
+    }
+
+    /// Applies every rule whose guard holds.
+    fn advance(&mut self, now: Time) {
+        self.deadline = None;
+        self.watch_session(now);
+        self.eject_slow_peer(now);
+        self.settle_alone(now);
+        self.advance_commit(now);
+        self.go_on_alone(now);
+        self.open_session(now);
+        self.get_ready();
+        self.resolve_forwarded(now);
+        self.order_pending(now);
+        self.propose_join(now);
+        self.heal_and_hand_back(now);
+        self.pump();
+        self.tell_durable();
+        self.beat(now);
+        self.complete_requests();
+        self.watch_hold(now);
+        self.settle_wake(now);
+        self.check();
+        self.tell_status(now);
+    }
+
+    /// Wakes the machine at `at`, if that is still to come.
+    fn wake(&mut self, now: Time, at: Time) {
+        if at > now {
+            self.deadline = Some(self.deadline.map_or(at, |deadline| deadline.min(at)));
         }
     }
 
-    /// State for a manifest whose stores hold everything up to `applied` (at most the commit index). Its base may be earlier than
-    /// `applied` when a joiner still needs the entries.
-    pub fn durable_state(&self, applied: Index) -> DurableState {
-        let _ = applied;
-        self.state.clone()
+    fn emit(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
     }
 
-    /// At a joiner: the state to put into the manifest of an image that stands at `base` in the survivor's log. `None` if this
-    /// copy is not behind or has not heard the survivor's history up to `base`.
-    pub fn state_after_flip(&self, base: Position) -> Option<DurableState> {
-        let _ = base;
-        Some(self.state.clone())
+    fn alarm(&mut self, alarm: Alarm) {
+        if self.last_alarm != Some(alarm) {
+            self.last_alarm = Some(alarm);
+            self.emit(Effect::Alarm(alarm));
+        }
+    }
+
+    /// Sixteen bytes that nobody else draws.
+    fn draw(&mut self) -> [u8; 16] {
+        self.drawn += 1;
+        let mut hasher = blake3::Hasher::new_keyed(&self.setup.seed);
+        hasher.update(&self.setup.me.0);
+        hasher.update(&self.setup.pod.0);
+        hasher.update(&self.incarnation.0.to_le_bytes());
+        hasher.update(&self.drawn.to_le_bytes());
+        let mut bytes = [0; 16];
+        hasher.finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    /// What must hold after every step, whatever came in.
+    fn check(&self) {
+        let end = self.log.end().index;
+        assert!(self.committed <= self.durable, "commit index beyond the own durable log");
+        assert!(self.durable <= end, "durable beyond the log");
+        assert!(self.known <= self.durable, "known configuration beyond the own durable log");
+        assert!(self.log.base().index <= self.committed, "trimmed beyond the commit index");
     }
 }

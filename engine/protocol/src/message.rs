@@ -113,16 +113,6 @@ pub enum Frame {
         /// Commit index known when it was ordered.
         committed: Index,
     },
-    /// Do not order this request of mine.
-    Withdraw {
-        /// The sender's request number.
-        request: u64,
-    },
-    /// It was not and will not be ordered.
-    Withdrawn {
-        /// The receiver's request number.
-        request: u64,
-    },
     /// The sender holds a gap-free durable log up to here.
     Durable {
         /// Last durable entry.

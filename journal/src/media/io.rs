@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
-use super::{Cause, Doing, Durability, FileId, Media, MediaError, Open};
+use super::{AlignedBuf, Cause, DIRECT_ALIGN_BYTES, Doing, Durability, FileId, Media, MediaError, Open};
 
 /// Largest single write while a file is prewritten, in bytes.
 const PREWRITE_STEP_BYTES: u64 = 1 << 20;
@@ -85,11 +85,7 @@ impl IoRequest {
             IoRequest::List { dir } => IoReply::Names(media.list(&dir)?),
             IoRequest::Open { path, how } => IoReply::File(media.open(&path, how)?),
             IoRequest::Length { file } => IoReply::Length(media.len(file)?),
-            IoRequest::Read { file, offset, length } => {
-                let mut buffer = vec![0; length];
-                media.read(file, offset, &mut buffer)?;
-                IoReply::Data(Bytes::from(buffer))
-            }
+            IoRequest::Read { file, offset, length } => IoReply::Data(read(media, file, offset, length)?),
             IoRequest::Write { file, offset, parts, durability } => {
                 let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_ref()).collect();
                 media.write(file, offset, &parts, durability)?;
@@ -311,6 +307,18 @@ impl Future for IoFuture {
             }
         }
     }
+}
+
+/// Reads into memory that a direct file can fill without a copy, where it might be one.
+fn read(media: &dyn Media, file: FileId, offset: u64, length: usize) -> Result<Bytes, MediaError> {
+    if offset.is_multiple_of(DIRECT_ALIGN_BYTES as u64) && length.is_multiple_of(DIRECT_ALIGN_BYTES) {
+        let mut buffer = AlignedBuf::zeroed(length);
+        media.read(file, offset, buffer.as_mut_slice())?;
+        return Ok(Bytes::from_owner(buffer));
+    }
+    let mut buffer = vec![0; length];
+    media.read(file, offset, &mut buffer)?;
+    Ok(Bytes::from(buffer))
 }
 
 fn prewrite(media: &dyn Media, file: FileId, length: u64) -> Result<(), MediaError> {

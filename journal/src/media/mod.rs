@@ -88,6 +88,8 @@ pub enum Cause {
     Misaligned,
     /// The handle is not open.
     NotOpen,
+    /// The path is not a plain relative path inside the array's directory.
+    BadPath,
     /// The request was dropped without an answer (the driver is stopping).
     Abandoned,
     /// Anything else, with the operating system's error number.
@@ -113,10 +115,17 @@ impl std::fmt::Display for Cause {
             Cause::PastEnd => f.write_str("read past the end of the file"),
             Cause::Misaligned => f.write_str("not aligned for direct access"),
             Cause::NotOpen => f.write_str("the file is not open"),
+            Cause::BadPath => f.write_str("not a relative path inside the array's directory"),
             Cause::Abandoned => f.write_str("the request was abandoned"),
             Cause::Device(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
         }
     }
+}
+
+/// Refuses paths that could leave the array's directory.
+fn check_path(path: &str, doing: Doing) -> Result<(), MediaError> {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
+    if path.split('/').all(plain) { Ok(()) } else { Err(MediaError { doing, cause: Cause::BadPath }) }
 }
 
 /// Files of one array; every call blocks until it is done.

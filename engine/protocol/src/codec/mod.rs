@@ -1,7 +1,12 @@
 //! Bytes of entries, records, messages and requests. Little endian; every length is bounded before anything is allocated for it; a decoder
 //! never panics and accepts nothing but what the encoder writes.
 
+mod bytes;
+mod config;
+mod durable;
 pub mod entry;
+mod mediator;
+mod message;
 
 /// Why bytes were not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

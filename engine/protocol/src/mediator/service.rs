@@ -1,7 +1,7 @@
 //! Many registers behind one door: persist before reply, settle after a start, head start for the preferred array.
 //!
 //! - S1: a grant is replied only after the record was reported persisted; until then the pod's later requests wait behind it.
-//! - S2: asks of a closed session are dropped; a READ drops what the same session asked before about that pod.
+//! - S2: an array has one session; asks of a closed one are dropped; a READ drops what the same session asked before about that pod.
 //! - S3: compare-and-sets wait until `settle` after the start.
 //! - S4: a compare-and-set to one member waits while another array is preferred, its session lives and it says that it is fit; at most `head_start`.
 //!
@@ -16,7 +16,7 @@ use crate::mediator::{Answer, Ask, MediatorReply, MediatorRequest, Record};
 /// Asks that may wait for one pod; more are dropped (their sender repeats them).
 const WAITING_MAX: usize = 64;
 
-/// A session of an array with the mediator, numbered by the front, never reused.
+/// A session of an array with the mediator, numbered by the front, rising, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionNumber(pub u64);
 
@@ -168,14 +168,18 @@ impl Service {
     pub fn step(&mut self, now: Time, input: ServiceInput) {
         match input {
             ServiceInput::Connected { session, array } => {
+                // One session per array: what an older one asked must not come after what this one reads (S2).
+                let older: Vec<_> =
+                    self.sessions.iter().filter(|(_, old)| old.array == array).map(|(old, _)| *old).collect();
+                if older.iter().any(|old| *old > session) {
+                    return;
+                }
+                for old in older {
+                    self.close(old);
+                }
                 self.sessions.insert(session, Session { array, heard: now, fit: true });
             }
-            ServiceInput::Disconnected { session } => {
-                self.sessions.remove(&session);
-                for pod in self.pods.values_mut() {
-                    pod.waiting.retain(|waiting| waiting.session != session);
-                }
-            }
+            ServiceInput::Disconnected { session } => self.close(session),
             ServiceInput::Alive { session, fit } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.heard = now;
@@ -210,6 +214,13 @@ impl Service {
     /// A pod's register.
     pub fn register(&self, pod: &PodId) -> Register {
         self.pods.get(pod).map_or(Register::Absent, |pod| pod.register)
+    }
+
+    fn close(&mut self, session: SessionNumber) {
+        self.sessions.remove(&session);
+        for pod in self.pods.values_mut() {
+            pod.waiting.retain(|waiting| waiting.session != session);
+        }
     }
 
     fn request(&mut self, now: Time, session: SessionNumber, request: MediatorRequest) {

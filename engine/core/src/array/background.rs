@@ -1,0 +1,320 @@
+//! What runs beside the hot path: journal segments, destaging, checkpoints, folds, merges.
+//!
+//! - B1: at most one flow of each kind runs (folds: one per volume), so that each flow's result can be applied to the
+//!   state it was started from.
+//! - B2: a checkpoint captures all pods in one step; what it trims is what it captured, never what came later.
+//! - B3: a failed flow changes nothing; it is started again on the next occasion, not in a loop.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use metropod_dedupe::{Compression, reduce};
+use metropod_journal::Lsn;
+use metropod_journal::media::MediaError;
+use metropod_protocol::{DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Time};
+
+use super::{Array, DESTAGE_BYTES};
+use crate::catchup::CatchUp;
+use crate::checkpoint::{self, Checkpointed, Draft, PodDraft};
+use crate::door::{Alarm, Effect, Managed};
+use crate::names::VolumeId;
+use crate::pod::{ApplyContext, MergeRequest};
+use crate::task::{Finished, FlowError, Task};
+
+/// Layers of one volume above which they are folded into its tree.
+const LAYERS_MAX: usize = 8;
+
+/// Share of the journal budget at which a checkpoint starts.
+const CHECKPOINT_SHARE: u64 = 2;
+
+/// State of the background flows.
+#[derive(Default)]
+pub(super) struct Background {
+    preparing_segment: bool,
+    destaging: bool,
+    checkpointing: Option<Capture>,
+    /// Number of the newest checkpoint that was started.
+    pub(super) started: u64,
+    /// A checkpoint is wanted that captures the state of now or later.
+    wanted: bool,
+    /// Started or failed without progress since: wait for the next occasion (B3).
+    failed: bool,
+    folding: BTreeSet<(PodId, VolumeId)>,
+    merging: usize,
+}
+
+/// What a running checkpoint captured.
+struct Capture {
+    trim: Lsn,
+    bases: BTreeMap<PodId, Index>,
+    flips: Vec<(PodId, DurableState)>,
+}
+
+impl Background {
+    pub(super) fn is_idle(&self) -> bool {
+        !self.preparing_segment
+            && !self.destaging
+            && self.checkpointing.is_none()
+            && self.folding.is_empty()
+            && self.merging == 0
+    }
+
+    /// Asks for a checkpoint that captures what is there now; returns the number it will have at the earliest.
+    pub(super) fn want_checkpoint(&mut self) -> u64 {
+        self.wanted = true;
+        self.started + 1
+    }
+}
+
+impl Array {
+    /// Starts what is due.
+    pub(super) fn background(&mut self, now: Time) {
+        let _ = now;
+        if self.poisoned.is_some() {
+            return;
+        }
+        self.prepare_segment();
+        if !self.background.destaging && self.store.staged_bytes() >= DESTAGE_BYTES && !self.background.failed {
+            self.background.destaging = true;
+            let store = self.store.clone();
+            self.run("destage", async move { Finished::Destaged(store.destage().await.map_err(FlowError::from)) });
+        }
+        let pressed = self.journal.used_bytes() >= self.journal.budget_bytes() / CHECKPOINT_SHARE;
+        let due = self.background.wanted || (pressed && !self.background.failed && self.can_trim());
+        if due && self.background.checkpointing.is_none() {
+            self.start_checkpoint();
+        }
+    }
+
+    pub(super) fn finished(&mut self, now: Time, finished: Finished) {
+        match finished {
+            Finished::Segment(result) => self.segment_ready(result),
+            Finished::Destaged(result) => {
+                self.background.destaging = false;
+                self.note("destage", result.is_err());
+            }
+            Finished::Checkpointed(Ok(done)) => self.checkpoint_done(now, *done),
+            Finished::Checkpointed(Err(_)) => self.checkpoint_failed(),
+            Finished::Merged { pod, number, result } => self.merged(now, pod, number, result),
+            Finished::Folded { pod, volume, from, result } => {
+                self.background.folding.remove(&(pod, volume));
+                self.note("fold", result.is_err());
+                if let (Ok(into), Some(found)) = (result, self.pods.get_mut(&pod)) {
+                    found.adopt_fold(volume, &from, &into);
+                }
+            }
+            Finished::Sent { pod, round, result } => self.round_sent(now, pod, round, result),
+            Finished::Received { pod, round, result } => self.round_received(pod, round, result),
+        }
+    }
+
+    pub(super) fn run(
+        &mut self,
+        name: &'static str,
+        flow: impl Future<Output = Finished> + Send + 'static,
+    ) {
+        self.effects.push_back(Effect::Run(Task { name, future: Box::pin(flow) }));
+    }
+
+    pub(super) fn run_merge(&mut self, pod: PodId, request: MergeRequest) {
+        self.background.merging += 1;
+        self.run("merge", async move {
+            let mut whole = Vec::with_capacity(request.blocks.len());
+            let mut result = Ok(());
+            for block in request.blocks {
+                match block.old.read().await {
+                    Ok(old) => {
+                        let mut bytes = old.to_vec();
+                        bytes[block.start..block.start + block.bytes.len()].copy_from_slice(&block.bytes);
+                        whole.push((block.block, reduce(&bytes, Compression::WhenItPays)));
+                    }
+                    Err(error) => {
+                        result = Err(FlowError::from(error));
+                        break;
+                    }
+                }
+            }
+            Finished::Merged { pod, number: request.number, result: result.map(|()| whole) }
+        });
+    }
+
+    fn merged(
+        &mut self,
+        now: Time,
+        pod: PodId,
+        number: u64,
+        result: Result<Vec<(u64, metropod_dedupe::Reduced)>, FlowError>,
+    ) {
+        self.background.merging -= 1;
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        match result {
+            Ok(whole) => {
+                let context = ApplyContext { store: &self.store, nodes: &self.nodes, incarnation: self.incarnation };
+                if let Some(applied) = found.apply_merged(&context, number, whole) {
+                    self.after_apply(now, pod, applied);
+                }
+            }
+            Err(_) => {
+                found.damaged = true;
+                self.effects.push_back(Effect::Alarm(Alarm::FlowFailed { flow: "merge" }));
+            }
+        }
+        self.touched.insert(pod);
+    }
+
+    fn note(&mut self, flow: &'static str, failed: bool) {
+        self.background.failed = failed;
+        if failed {
+            self.effects.push_back(Effect::Alarm(Alarm::FlowFailed { flow }));
+        }
+    }
+
+    fn prepare_segment(&mut self) {
+        if self.journal.wants_segment() && !self.background.preparing_segment {
+            self.background.preparing_segment = true;
+            let recipe = self.journal.segment_recipe();
+            let io = self.io.clone();
+            self.run("segment", async move { Finished::Segment(recipe.prepare(&io).await) });
+        }
+    }
+
+    fn segment_ready(&mut self, result: Result<metropod_journal::Spare, MediaError>) {
+        self.background.preparing_segment = false;
+        match result {
+            Ok(spare) => self.journal.add_spare(spare),
+            Err(error) => {
+                // Without a segment nothing can be acknowledged any more; say so rather than hang.
+                self.poisoned = Some(error);
+                self.effects.push_back(Effect::Alarm(Alarm::JournalPoisoned(error)));
+            }
+        }
+    }
+
+    /// Whether a checkpoint would let the journal drop something.
+    fn can_trim(&self) -> bool {
+        self.pods.values().any(|pod| pod.applied > pod.machine.base().index)
+    }
+
+    fn start_checkpoint(&mut self) {
+        self.background.wanted = false;
+        self.background.started += 1;
+        let number = self.background.started;
+        let mut trim = self.journal.next_lsn();
+        let mut bases = BTreeMap::new();
+        let mut flips = Vec::new();
+        let mut drafts = Vec::with_capacity(self.pods.len());
+        for (id, pod) in &mut self.pods {
+            let draft = match pod.flip_draft() {
+                Some(draft) => {
+                    flips.push((*id, draft.state.clone()));
+                    draft
+                }
+                None => pod.draft(),
+            };
+            if let Some(lsn) = pod.first_needed(draft.state.base.index) {
+                trim = trim.min(lsn);
+            }
+            bases.insert(*id, draft.state.base.index);
+            drafts.push(draft);
+        }
+        self.background.checkpointing = Some(Capture { trim, bases, flips });
+        let draft = Draft {
+            number,
+            array: self.config.me,
+            incarnation: self.incarnation,
+            next_layer: self.layer_ids.next(),
+            journal_from: trim,
+            pods: drafts,
+            places: self.layer_places.clone(),
+        };
+        let (io, store) = (self.io.clone(), self.store.clone());
+        self.run("checkpoint", async move {
+            Finished::Checkpointed(checkpoint::write(&io, &store, draft).await.map(Box::new))
+        });
+    }
+
+    fn checkpoint_done(&mut self, now: Time, done: Checkpointed) {
+        self.note("checkpoint", false);
+        let Some(capture) = self.background.checkpointing.take() else { return };
+        self.layer_places = done.places;
+        for (pod, state) in capture.flips {
+            self.flipped(now, pod, state);
+        }
+        for (pod, through) in capture.bases {
+            self.step_pod(now, pod, MachineInput::Trim { through });
+        }
+        self.journal.trim(capture.trim);
+        self.commands_after_checkpoint(now, done.number);
+        self.fold_deep_volumes();
+    }
+
+    fn checkpoint_failed(&mut self) {
+        self.background.checkpointing = None;
+        // Whoever waits for a checkpoint still needs one; the next occasion tries again.
+        self.note("checkpoint", true);
+    }
+
+    fn fold_deep_volumes(&mut self) {
+        let mut deep = Vec::new();
+        for (pod, found) in &self.pods {
+            for (volume, map) in &found.maps {
+                let image = map.image();
+                if image.layers().len() > LAYERS_MAX && !self.background.folding.contains(&(*pod, *volume)) {
+                    deep.push((*pod, *volume, image.clone()));
+                }
+            }
+        }
+        for (pod, volume, from) in deep {
+            self.background.folding.insert((pod, volume));
+            let nodes = self.nodes.clone();
+            self.run("fold", async move {
+                let result = metropod_snapshots::fold(&from, &nodes).await.map_err(FlowError::from);
+                Finished::Folded { pod, volume, from, result }
+            });
+        }
+    }
+
+    pub(super) fn checkpoint_for(&mut self, request: RequestId) {
+        let number = self.background.want_checkpoint();
+        self.commands.after_checkpoint(number, super::commands::Then::Answer(request, Managed::Done));
+    }
+}
+
+impl crate::pod::Pod {
+    /// This pod as a checkpoint captures it now.
+    fn draft(&mut self) -> PodDraft {
+        let state = self.machine.durable_state(self.applied);
+        let image = self.freeze();
+        PodDraft { id: self.id, state, applied: self.applied, image, fork: self.fork.clone() }
+    }
+
+    /// The pod as it will be after the flip under way, if the machine still wants it.
+    fn flip_draft(&mut self) -> Option<PodDraft> {
+        let CatchUp::Flipping(flipping) = &self.catch_up else { return None };
+        let state = self.machine.state_after_flip(flipping.to)?;
+        let image = flipping.image.clone();
+        Some(PodDraft { id: self.id, state, applied: flipping.to.index, image, fork: None })
+    }
+
+    /// The place of the last applied entry.
+    pub(crate) fn position_of_applied(&self) -> Position {
+        self.machine.position(self.applied).expect("the last applied entry is held or is the base")
+    }
+
+    /// Takes a folded image in place of the layers it came from.
+    fn adopt_fold(
+        &mut self,
+        volume: VolumeId,
+        from: &metropod_snapshots::Image,
+        into: &metropod_snapshots::Image,
+    ) {
+        if let Some(map) = self.maps.get_mut(&volume) {
+            // A volume that was replaced meanwhile has another base; the fold is then simply not used.
+            let _unused = map.rebase(from, into);
+        }
+        for image in self.images.values_mut() {
+            if image == from {
+                *image = into.clone();
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Management requests: pods are made here, everything else is an entry in the pod's log.
+//!
+//! ```text
+//! CreatePod ─► Machine::found, checkpoint ─► answered when the manifest is durable
+//! Change    ─► Submit ─► answered when applied
+//! Stretch   ─► Invite frame ─► joiner: Machine::invited, checkpoint ─► InviteAnswer ─► INVITE entry ─► answered when applied
+//! ```
+
+use metropod_protocol::{ArrayId, Input as MachineInput, Machine, PodId, Position, RequestId, Serving, Time};
+
+use super::Array;
+use crate::door::{Channel, Command, Effect, ManageError, Managed};
+use crate::names::Name;
+use crate::namespace::{Namespace, PodImage};
+use crate::operation::{Manage, Operation};
+use crate::peer_message::SyncFrame;
+use crate::pod::{Answer, Parts, Pod, Waiting};
+
+/// What happens once a checkpoint is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Then {
+    Answer(RequestId, Managed),
+    /// The invited pod is durable here: tell the host.
+    AcceptInvite(ArrayId, PodId),
+}
+
+/// Management requests under way.
+#[derive(Default)]
+pub(super) struct Pending {
+    after_checkpoint: Vec<(u64, Then)>,
+    stretches: Vec<(RequestId, PodId, ArrayId)>,
+}
+
+impl Pending {
+    pub(super) fn after_checkpoint(&mut self, number: u64, then: Then) {
+        self.after_checkpoint.push((number, then));
+    }
+}
+
+impl Array {
+    pub(super) fn manage(&mut self, now: Time, request: RequestId, command: Command) {
+        let answer = match command {
+            Command::CreatePod { pod, name } => self.create_pod(now, request, pod, name),
+            Command::Change { pod, change } => self.submit_change(now, request, pod, change),
+            Command::Stretch { pod, peer } => self.stretch(request, pod, peer),
+        };
+        if let Err(error) = answer {
+            self.managed(request, Err(error));
+        }
+    }
+
+    pub(super) fn managed(&mut self, request: RequestId, result: Answer) {
+        self.effects.push_back(Effect::Managed { request, result });
+    }
+
+    pub(super) fn commands_after_checkpoint(&mut self, now: Time, number: u64) {
+        let (ready, waiting) =
+            std::mem::take(&mut self.commands.after_checkpoint).into_iter().partition(|(at, _)| *at <= number);
+        self.commands.after_checkpoint = waiting;
+        let ready: Vec<(u64, Then)> = ready;
+        for (_, then) in ready {
+            match then {
+                Then::Answer(request, managed) => self.managed(request, Ok(managed)),
+                Then::AcceptInvite(host, pod) => self.accept_invite(now, host, pod),
+            }
+        }
+    }
+
+    fn create_pod(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        pod: PodId,
+        name: Name,
+    ) -> Result<(), ManageError> {
+        if self.pod_named(&name).is_some() || self.pods.contains_key(&pod) {
+            return Err(ManageError::PodExists);
+        }
+        let setup = self.setup(pod, None, None);
+        let machine = Machine::found(setup, now);
+        self.add_pod(now, pod, machine, Namespace::new(name));
+        let number = self.background.want_checkpoint();
+        self.commands.after_checkpoint(number, Then::Answer(request, Managed::Done));
+        Ok(())
+    }
+
+    fn submit_change(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        pod: PodId,
+        change: Manage,
+    ) -> Result<(), ManageError> {
+        let found = self.pods.get_mut(&pod).ok_or(ManageError::NoSuchPod)?;
+        match found.machine.serving(now) {
+            Serving::Yes | Serving::Held => {}
+            Serving::Suspended | Serving::Off => return Err(ManageError::Offline),
+        }
+        if let Manage::SetPreference(Some(array)) = change {
+            if array != self.config.me && found.peer() != Some(array) {
+                return Err(ManageError::NotAMember);
+            }
+        }
+        found.waiting.insert(request, Waiting::Manage);
+        let (descriptor, attachment) = Operation::Manage(change).encode();
+        self.step_pod(now, pod, MachineInput::Submit { request, descriptor, attachment });
+        Ok(())
+    }
+
+    fn stretch(&mut self, request: RequestId, pod: PodId, peer: ArrayId) -> Result<(), ManageError> {
+        let found = self.pods.get(&pod).ok_or(ManageError::NoSuchPod)?;
+        match found.peer() {
+            Some(other) if other != peer => return Err(ManageError::StretchedAlready),
+            _ if peer == self.config.me => return Err(ManageError::StretchedAlready),
+            _ => {}
+        }
+        if !self.is_linked(peer, Channel::Sync) {
+            return Err(ManageError::NotConnected);
+        }
+        let invite = SyncFrame::Invite(pod, found.namespace.name.clone());
+        self.commands.stretches.push((request, pod, peer));
+        self.send_frame(peer, &invite);
+        Ok(())
+    }
+
+    /// The joiner answered.
+    pub(super) fn invite_answered(&mut self, now: Time, peer: ArrayId, pod: PodId, accepted: bool) {
+        let (answered, waiting) = std::mem::take(&mut self.commands.stretches)
+            .into_iter()
+            .partition(|(_, asked, joiner)| *asked == pod && *joiner == peer);
+        self.commands.stretches = waiting;
+        let answered: Vec<(RequestId, PodId, ArrayId)> = answered;
+        for (request, pod, joiner) in answered {
+            if !accepted {
+                self.managed(request, Err(ManageError::NameClash));
+                continue;
+            }
+            let invite = Manage::Invite { host: self.config.me, joiner };
+            if let Err(error) = self.submit_change(now, request, pod, invite) {
+                self.managed(request, Err(error));
+            }
+        }
+    }
+
+    /// The link is gone: stretches that wait for an answer fail.
+    pub(super) fn fail_stretches(&mut self, peer: ArrayId) {
+        let (failed, waiting) = std::mem::take(&mut self.commands.stretches)
+            .into_iter()
+            .partition(|(_, _, joiner)| *joiner == peer);
+        self.commands.stretches = waiting;
+        let failed: Vec<(RequestId, PodId, ArrayId)> = failed;
+        for (request, _, _) in failed {
+            self.managed(request, Err(ManageError::NotConnected));
+        }
+    }
+
+    /// This array is asked to hold a pod.
+    pub(super) fn invited(&mut self, now: Time, host: ArrayId, pod: PodId, name: Name) {
+        if let Some(found) = self.pods.get(&pod) {
+            let known = found.peer() == Some(host);
+            return self.send_frame(host, &SyncFrame::InviteAnswer(pod, known));
+        }
+        if self.pod_named(&name).is_some() {
+            return self.send_frame(host, &SyncFrame::InviteAnswer(pod, false));
+        }
+        let mut namespace = Namespace::new(name);
+        namespace.peer = Some((host, self.config.me));
+        let setup = self.setup(pod, Some(host), None);
+        let machine = Machine::invited(setup, now);
+        self.add_pod(now, pod, machine, namespace);
+        let number = self.background.want_checkpoint();
+        self.commands.after_checkpoint(number, Then::AcceptInvite(host, pod));
+    }
+
+    fn accept_invite(&mut self, now: Time, host: ArrayId, pod: PodId) {
+        self.send_frame(host, &SyncFrame::InviteAnswer(pod, true));
+        if self.is_linked(host, Channel::Sync) {
+            self.step_pod(now, pod, MachineInput::LinkUp);
+        }
+    }
+
+    fn add_pod(&mut self, now: Time, id: PodId, machine: Machine, namespace: Namespace) {
+        let image =
+            PodImage { namespace, volumes: Default::default(), snapshots: Default::default() };
+        let applied = Position::default().index;
+        let me = self.config.me;
+        let layer_ids = self.layer_ids.clone();
+        self.pods.insert(id, Pod::new(Parts { id, me, layer_ids, machine, image, applied, fork: None }));
+        self.touched.insert(id);
+        if let Some(mediator) = self.mediator {
+            self.step_pod(now, id, MachineInput::MediatorUp { mediator });
+        }
+    }
+
+    pub(super) fn send_frame(&mut self, peer: ArrayId, frame: &SyncFrame) {
+        self.effects.push_back(Effect::Send {
+            peer,
+            channel: Channel::Sync,
+            parts: vec![frame.encode()],
+        });
+    }
+}

@@ -1,0 +1,255 @@
+//! From machine effects to journal, maps, frames and answers.
+
+use bytes::Bytes;
+use metropod_journal::media::MediaError;
+use metropod_journal::{Lsn, Record};
+use metropod_protocol::{
+    DurableRecord, Effect as MachineEffect, Entry, Input as MachineInput, Outcome, PodId, Refused, RequestId,
+    Ticket, Time,
+};
+
+use super::Array;
+use crate::door::{Alarm, Channel, Effect, HostError, ManageError};
+use crate::journal_record::{JournalRecord, stream_of};
+use crate::operation;
+use crate::peer_message::SyncFrame;
+use crate::pod::{Applied, ApplyContext, Unapplied, Waiting};
+
+impl Array {
+    /// Drains every touched machine, applies what is committed, and starts what is due (A1).
+    pub(super) fn pump(&mut self, now: Time) {
+        loop {
+            while let Some(pod) = self.touched.pop_first() {
+                self.drain(now, pod);
+                self.apply(now, pod);
+                self.start_receiving(now, pod);
+                self.review_reads(now, pod);
+            }
+            self.background(now);
+            self.admit(now);
+            if self.touched.is_empty() {
+                break;
+            }
+        }
+        if let Some(append) = self.journal.next_append() {
+            self.effects.push_back(Effect::Append(append));
+        }
+    }
+
+    pub(super) fn appended(&mut self, now: Time, id: u64, result: Result<(), MediaError>) {
+        match self.journal.completed(id, result) {
+            Ok(through) => self.durable(now, through),
+            Err(_) => {
+                if let Err(error) = result {
+                    self.poisoned = Some(error);
+                    self.effects.push_back(Effect::Alarm(Alarm::JournalPoisoned(error)));
+                }
+            }
+        }
+    }
+
+    fn durable(&mut self, now: Time, through: Lsn) {
+        let mut reached: Vec<(PodId, Ticket)> = Vec::new();
+        for pod in self.pods.values_mut() {
+            let mut last = None;
+            while pod.in_journal.front().is_some_and(|(lsn, _)| *lsn <= through) {
+                last = pod.in_journal.pop_front().map(|(_, ticket)| ticket);
+            }
+            if let Some(ticket) = last {
+                reached.push((pod.id, ticket));
+            }
+        }
+        for (pod, through) in reached {
+            self.step_pod(now, pod, MachineInput::Durable { through });
+        }
+    }
+
+    fn drain(&mut self, now: Time, pod: PodId) {
+        while let Some(effect) = self.pods.get_mut(&pod).and_then(|found| found.machine.next_effect()) {
+            self.perform(now, pod, effect);
+        }
+    }
+
+    fn perform(&mut self, now: Time, pod: PodId, effect: MachineEffect) {
+        match effect {
+            MachineEffect::Append { ticket, entry } => self.append_entry(pod, ticket, entry),
+            MachineEffect::Record { ticket, record } => self.append_record(pod, ticket, record),
+            MachineEffect::Send(message) => self.send_protocol(pod, &message),
+            MachineEffect::Mediator(request) => self.effects.push_back(Effect::Mediator(request)),
+            MachineEffect::Sign(statement) => self.effects.push_back(Effect::Sign { pod, statement }),
+            MachineEffect::Committed { through } => {
+                if let Some(found) = self.pods.get_mut(&pod) {
+                    found.committed = found.committed.max(through);
+                }
+            }
+            MachineEffect::Ordered { .. } => {}
+            MachineEffect::Done { request, outcome } => self.done(pod, request, outcome),
+            MachineEffect::ForkFreeze { config, .. } => self.fork_freeze(pod, config),
+            MachineEffect::CatchUp { peer, base, end } => self.catch_up(now, pod, peer, base, end),
+            MachineEffect::AnotherRound { end } => self.another_round(now, pod, end),
+            MachineEffect::CatchUpEnded => self.catch_up_ended(pod),
+            MachineEffect::FellBehind { .. } => {}
+            MachineEffect::StatusChanged => self.effects.push_back(Effect::StatusChanged { pod }),
+            MachineEffect::Alarm(alarm) => {
+                self.effects.push_back(Effect::Alarm(Alarm::Protocol(pod, alarm)));
+            }
+        }
+    }
+
+    fn append_entry(&mut self, pod: PodId, ticket: Ticket, entry: Entry) {
+        let touches = match &entry.body {
+            metropod_protocol::Body::Operation { descriptor, .. } => operation::touches(descriptor),
+            _ => None,
+        };
+        let index = entry.index;
+        let lsn = self.push(pod, ticket, index.0, &JournalRecord::Entry { ticket, entry });
+        if let Some(found) = self.pods.get_mut(&pod) {
+            found.entry_lsns.push_back((index, lsn));
+            if index > found.applied {
+                found.unapplied.push_back(Unapplied { index, touches });
+            }
+        }
+    }
+
+    fn append_record(&mut self, pod: PodId, ticket: Ticket, record: DurableRecord) {
+        if let (DurableRecord::Cut { keep }, Some(found)) = (&record, self.pods.get_mut(&pod)) {
+            found.cut(*keep);
+        }
+        self.push(pod, ticket, 0, &JournalRecord::State { ticket, record });
+    }
+
+    /// The fork freeze: its record stands in the journal before the configuration that follows (DEFAULTS of the format).
+    fn fork_freeze(&mut self, pod: PodId, config: metropod_protocol::ConfigId) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        if found.fork.as_ref().is_some_and(|fork| fork.config == config) {
+            return;
+        }
+        let at = found.position_of_applied();
+        found.take_fork(config, at);
+        let record = JournalRecord::Freeze { config, index: at.index };
+        self.journal.push(Record {
+            stream: stream_of(pod),
+            index: at.index.0,
+            body: record.encode_body(),
+            attachment: Bytes::new(),
+        });
+    }
+
+    fn push(&mut self, pod: PodId, ticket: Ticket, index: u64, record: &JournalRecord) -> Lsn {
+        let lsn = self.journal.push(Record {
+            stream: stream_of(pod),
+            index,
+            body: record.encode_body(),
+            attachment: record.attachment(),
+        });
+        if let Some(found) = self.pods.get_mut(&pod) {
+            found.in_journal.push_back((lsn, ticket));
+        }
+        lsn
+    }
+
+    fn send_protocol(&mut self, pod: PodId, message: &metropod_protocol::Message) {
+        let Some(peer) = self.pods.get(&pod).and_then(|found| found.peer()) else { return };
+        let (head, attachment) = message.encode();
+        let parts = vec![SyncFrame::protocol_head(pod, head.len()), head, attachment];
+        self.effects.push_back(Effect::Send { peer, channel: Channel::Sync, parts });
+    }
+
+    fn done(&mut self, pod: PodId, request: RequestId, outcome: Outcome) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        match (found.waiting.get(&request), outcome) {
+            // A management request is answered by its place in the log, once applied.
+            (Some(Waiting::Manage), Outcome::Committed(_)) => {}
+            (Some(Waiting::Manage), Outcome::Refused(refused)) => {
+                found.waiting.remove(&request);
+                self.managed(request, Err(manage_error(refused)));
+            }
+            (Some(Waiting::Manage), Outcome::Withdrawn) => {
+                found.waiting.remove(&request);
+                self.managed(request, Err(ManageError::Offline));
+            }
+            (Some(Waiting::Host), outcome) => {
+                found.waiting.remove(&request);
+                let result = match outcome {
+                    Outcome::Committed(_) => Ok(()),
+                    Outcome::Refused(refused) => Err(host_error(refused)),
+                    Outcome::Withdrawn => Err(HostError::Withdrawn),
+                };
+                self.complete(request, result);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Applies what is committed at one pod.
+    pub(super) fn apply(&mut self, now: Time, pod: PodId) {
+        loop {
+            let Some(found) = self.pods.get_mut(&pod) else { return };
+            if let Some((config, _)) = found.freeze_due() {
+                let at = found.position_of_applied();
+                found.take_fork(config, at);
+            }
+            let context = ApplyContext { store: &self.store, nodes: &self.nodes, incarnation: self.incarnation };
+            let applied = found.apply_next(&context);
+            if !self.after_apply(now, pod, applied) {
+                return;
+            }
+        }
+    }
+
+    /// Deals with one step of applying; says whether to go on.
+    pub(super) fn after_apply(&mut self, now: Time, pod: PodId, applied: Applied) -> bool {
+        match applied {
+            Applied::Idle => false,
+            Applied::Entry(None) => {
+                self.namespace_changed(now, pod);
+                true
+            }
+            Applied::Entry(Some((request, answer))) => {
+                self.namespace_changed(now, pod);
+                self.managed(request, answer);
+                true
+            }
+            Applied::Merge(request) => {
+                self.run_merge(pod, request);
+                false
+            }
+            Applied::Damaged => {
+                self.effects.push_back(Effect::Alarm(Alarm::CorruptEntry(pod)));
+                false
+            }
+        }
+    }
+
+    /// Tells the machine of settings that applying changed.
+    fn namespace_changed(&mut self, now: Time, pod: PodId) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        if !std::mem::take(&mut found.changed) {
+            return;
+        }
+        let preferred = found.namespace.preferred;
+        let invited = found.invites();
+        self.step_pod(now, pod, MachineInput::SetPreference(preferred));
+        if let Some(peer) = invited {
+            self.step_pod(now, pod, MachineInput::Invite { peer });
+            if self.is_linked(peer, Channel::Sync) {
+                self.step_pod(now, pod, MachineInput::LinkUp);
+            }
+        }
+    }
+}
+
+fn host_error(refused: Refused) -> HostError {
+    match refused {
+        Refused::Offline => HostError::Offline,
+        Refused::Suspended => HostError::Suspended,
+        Refused::TooLong | Refused::Busy => HostError::Busy,
+    }
+}
+
+fn manage_error(refused: Refused) -> ManageError {
+    match refused {
+        Refused::Offline | Refused::Suspended => ManageError::Offline,
+        Refused::TooLong | Refused::Busy => ManageError::Busy,
+    }
+}

@@ -1,0 +1,222 @@
+//! One array: its pods, one journal, one store.
+//!
+//! ```text
+//!   Input ──► step ──► pods' machines ──► pump: machine effects ──► journal queue, maps, frames ──► Effect
+//! ```
+//! - A1: every change of a machine is followed by draining its effects before the step ends, in order.
+//! - A2: what a machine hands out with a ticket goes into the one journal in that order; it is reported durable only
+//!   when the journal says so.
+//! - A3: nothing a checkpoint wrote is relied on, and nothing it replaces is dropped, before it is durable.
+//! - A4: host writes wait outside the machines while staged payload or the journal exceeds its bound.
+
+mod background;
+mod commands;
+mod effects;
+mod open;
+mod peers;
+mod requests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use metropod_dedupe::Store;
+use metropod_journal::media::{Io, MediaError};
+use metropod_journal::{JournalConfig, Writer};
+use metropod_protocol::{
+    ArrayId, Incarnation, Input as MachineInput, MediatorId, PodId, RequestId, Settings, Setup, Time,
+};
+
+use metropod_snapshots::Nodes;
+
+use crate::checkpoint::LayerPlaces;
+use crate::door::{Channel, Effect, Input};
+use crate::layer_ids::LayerIds;
+use crate::names::Name;
+use crate::operation::Operation;
+use crate::pod::Pod;
+
+pub use open::OpenError;
+pub use peers::BulkPort;
+
+/// Staged payload above which host writes wait, in bytes.
+pub const STAGED_BYTES_MAX: u64 = 256 << 20;
+
+/// Staged payload above which destaging starts, in bytes.
+pub const DESTAGE_BYTES: u64 = 1 << 20;
+
+/// How an array is set up.
+#[derive(Debug, Clone)]
+pub struct ArrayConfig {
+    /// This array.
+    pub me: ArrayId,
+    /// Journal sizes.
+    pub journal: JournalConfig,
+    /// Store sizes.
+    pub store: metropod_dedupe::StoreConfig,
+    /// Timers.
+    pub settings: Settings,
+    /// Fresh random bytes at every start.
+    pub seed: [u8; 32],
+}
+
+/// One array as a deterministic machine.
+pub struct Array {
+    config: ArrayConfig,
+    io: Io,
+    store: Store,
+    nodes: Nodes<Store>,
+    layer_ids: LayerIds,
+    journal: Writer,
+    pods: BTreeMap<PodId, Pod>,
+    touched: BTreeSet<PodId>,
+    effects: VecDeque<Effect>,
+    incarnation: Incarnation,
+    next_request: u64,
+    seeds_drawn: u64,
+    links: BTreeSet<(ArrayId, Channel)>,
+    mediator: Option<MediatorId>,
+    admission: VecDeque<(RequestId, PodId, Operation)>,
+    background: background::Background,
+    layer_places: LayerPlaces,
+    commands: commands::Pending,
+    poisoned: Option<MediaError>,
+    next_round: u64,
+    bulk: Arc<dyn BulkPort>,
+}
+
+impl Array {
+    /// Takes one input. Effects follow by [`Array::next_effect`].
+    pub fn step(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Tick => self.tick(now),
+            Input::Host { request, pod, operation } => self.host(now, request, pod, operation),
+            Input::Read { request, pod, source, offset, length } => {
+                self.read(now, request, pod, source, offset, length);
+            }
+            Input::Withdraw { pod, request } => self.withdraw(now, pod, request),
+            Input::Manage { request, command } => self.manage(now, request, command),
+            Input::Checkpoint { request } => self.checkpoint_for(request),
+            Input::Appended { id, result } => self.appended(now, id, result),
+            Input::Finished(finished) => self.finished(now, finished),
+            Input::LinkUp { peer, channel } => self.link_up(now, peer, channel),
+            Input::LinkDown { peer, channel } => self.link_down(now, peer, channel),
+            Input::Frame { peer, channel, payload } => self.frame(now, peer, channel, payload),
+            Input::MediatorUp { mediator } => self.mediator_up(now, mediator),
+            Input::MediatorDown => {
+                self.mediator = None;
+                self.step_all(now, &MachineInput::MediatorDown);
+            }
+            Input::MediatorReply(reply) => {
+                let pod = reply.pod;
+                self.step_pod(now, pod, MachineInput::Mediator(reply));
+            }
+            Input::Signed { pod, statement, signature } => {
+                self.step_pod(now, pod, MachineInput::Signed { statement, signature });
+            }
+        }
+        self.pump(now);
+    }
+
+    /// The next thing to do.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to step with [`Input::Tick`] at the latest.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.pods.values().filter_map(|pod| pod.machine.next_deadline()).min()
+    }
+
+    /// A request id that was not used before.
+    pub fn next_request(&mut self) -> RequestId {
+        self.next_request += 1;
+        RequestId(self.next_request)
+    }
+
+    /// This array's id.
+    pub fn id(&self) -> ArrayId {
+        self.config.me
+    }
+
+    /// Pods held here.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values()
+    }
+
+    /// The pod with this id.
+    pub fn pod(&self, id: PodId) -> Option<&Pod> {
+        self.pods.get(&id)
+    }
+
+    /// The pod with this name.
+    pub fn pod_named(&self, name: &Name) -> Option<&Pod> {
+        self.pods.values().find(|pod| pod.namespace.name == *name)
+    }
+
+    /// The chunk store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The session with the mediator that is open now.
+    pub fn mediator(&self) -> Option<MediatorId> {
+        self.mediator
+    }
+
+    /// Journal bytes in use and the budget.
+    pub fn journal_bytes(&self) -> (u64, u64) {
+        (self.journal.used_bytes(), self.journal.budget_bytes())
+    }
+
+    /// Whether a connection is up.
+    pub fn is_linked(&self, peer: ArrayId, channel: Channel) -> bool {
+        self.links.contains(&(peer, channel))
+    }
+
+    /// Whether nothing runs in the background and everything handed to the journal is durable.
+    pub fn is_quiet(&self) -> bool {
+        self.background.is_idle() && self.pods.values().all(|pod| pod.in_journal.is_empty())
+    }
+
+    fn tick(&mut self, now: Time) {
+        let due: Vec<PodId> = self
+            .pods
+            .values()
+            .filter(|pod| pod.machine.next_deadline().is_some_and(|deadline| deadline <= now))
+            .map(Pod::id)
+            .collect();
+        for pod in due {
+            self.step_pod(now, pod, MachineInput::Tick);
+        }
+    }
+
+    fn step_pod(&mut self, now: Time, pod: PodId, input: MachineInput) {
+        if let Some(found) = self.pods.get_mut(&pod) {
+            found.machine.step(now, input);
+            self.touched.insert(pod);
+        }
+    }
+
+    fn step_all(&mut self, now: Time, input: &MachineInput) {
+        let all: Vec<PodId> = self.pods.keys().copied().collect();
+        for pod in all {
+            self.step_pod(now, pod, input.clone());
+        }
+    }
+
+    fn setup(&mut self, pod: PodId, peer: Option<ArrayId>, preferred: Option<ArrayId>) -> Setup {
+        self.seeds_drawn += 1;
+        let mut hasher = blake3::Hasher::new_keyed(&self.config.seed);
+        hasher.update(&pod.0);
+        hasher.update(&self.seeds_drawn.to_le_bytes());
+        Setup {
+            me: self.config.me,
+            pod,
+            peer,
+            mediator: self.mediator,
+            preferred,
+            settings: self.config.settings,
+            seed: *hasher.finalize().as_bytes(),
+        }
+    }
+}

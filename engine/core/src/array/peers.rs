@@ -1,0 +1,309 @@
+//! Links, frames and rounds of catch-up with the other array.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use metropod_protocol::{ArrayId, Input as MachineInput, MediatorId, Message, PodId, Position, Time};
+
+use super::Array;
+use crate::catchup::{CatchUp, Flipping, ROUND_SHORT, Receiving, Sending};
+use crate::door::{Alarm, Channel, Effect};
+use crate::namespace::PodImage;
+use crate::peer_message::{SyncFrame, decode_bulk};
+use crate::task::{Finished, FlowError};
+use crate::transfer::{self, Begin, Inbox, Port, Progress};
+
+impl Array {
+    pub(super) fn link_up(&mut self, now: Time, peer: ArrayId, channel: Channel) {
+        self.links.insert((peer, channel));
+        if channel == Channel::Sync {
+            for pod in self.pods_with(peer) {
+                self.step_pod(now, pod, MachineInput::LinkUp);
+            }
+        } else {
+            self.resume_rounds(now, peer);
+        }
+    }
+
+    pub(super) fn link_down(&mut self, now: Time, peer: ArrayId, channel: Channel) {
+        self.links.remove(&(peer, channel));
+        match channel {
+            Channel::Sync => {
+                self.fail_stretches(peer);
+                for pod in self.pods_with(peer) {
+                    self.step_pod(now, pod, MachineInput::LinkDown);
+                }
+            }
+            // A round is lost with its connection; what arrived stays and is not asked for again.
+            Channel::Bulk => {
+                for pod in self.pods_with(peer) {
+                    if let Some(found) = self.pods.get_mut(&pod) {
+                        match &found.catch_up {
+                            CatchUp::Sending(sending) => sending.inbox.close(),
+                            CatchUp::Receiving(_) => found.catch_up.stop(),
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn mediator_up(&mut self, now: Time, mediator: MediatorId) {
+        self.mediator = Some(mediator);
+        self.step_all(now, &MachineInput::SetMediator(Some(mediator)));
+        self.step_all(now, &MachineInput::MediatorUp { mediator });
+    }
+
+    pub(super) fn frame(&mut self, now: Time, peer: ArrayId, channel: Channel, payload: Bytes) {
+        match channel {
+            Channel::Sync => match SyncFrame::decode(payload) {
+                Ok(SyncFrame::Protocol(pod, head, attachment)) => {
+                    self.protocol_frame(now, peer, pod, head, attachment);
+                },
+                Ok(SyncFrame::Invite(pod, name)) => self.invited(now, peer, pod, name),
+                Ok(SyncFrame::InviteAnswer(pod, accepted)) => self.invite_answered(now, peer, pod, accepted),
+                Err(_) => {}
+            },
+            Channel::Bulk => {
+                if let Ok((pod, message)) = decode_bulk(payload) {
+                    self.bulk_frame(now, peer, pod, message);
+                }
+            }
+        }
+    }
+
+    fn protocol_frame(&mut self, now: Time, peer: ArrayId, pod: PodId, head: Bytes, attachment: Bytes) {
+        if self.pods.get(&pod).and_then(|found| found.peer()) != Some(peer) {
+            return;
+        }
+        if let Ok(message) = Message::decode(head, attachment) {
+            self.step_pod(now, pod, MachineInput::Receive(message));
+        }
+    }
+
+    fn pods_with(&self, peer: ArrayId) -> Vec<PodId> {
+        self.pods.values().filter(|pod| pod.peer() == Some(peer)).map(|pod| pod.id).collect()
+    }
+
+    // ---- the survivor's side
+
+    pub(super) fn catch_up(&mut self, now: Time, pod: PodId, peer: ArrayId, base: Position, end: Position) {
+        let _ = base;
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        if !matches!(found.catch_up, CatchUp::Idle | CatchUp::Suffix { .. }) {
+            return;
+        }
+        found.catch_up_with = Some((peer, end));
+        self.start_round(now, pod);
+    }
+
+    pub(super) fn another_round(&mut self, now: Time, pod: PodId, end: Position) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        if let CatchUp::Suffix { peer } = found.catch_up {
+            found.catch_up = CatchUp::Idle;
+            found.catch_up_with = Some((peer, end));
+            self.start_round(now, pod);
+        }
+    }
+
+    pub(super) fn catch_up_ended(&mut self, pod: PodId) {
+        if let Some(found) = self.pods.get_mut(&pod) {
+            found.catch_up.stop();
+            found.catch_up_with = None;
+        }
+    }
+
+    fn resume_rounds(&mut self, now: Time, peer: ArrayId) {
+        for pod in self.pods_with(peer) {
+            if let Some(found) = self.pods.get(&pod) {
+                if found.catch_up_with.is_some() && matches!(found.catch_up, CatchUp::Idle) {
+                    self.start_round(now, pod);
+                }
+            }
+        }
+    }
+
+    fn start_round(&mut self, now: Time, pod: PodId) {
+        let Some((peer, end)) = self.pods.get(&pod).and_then(|found| found.catch_up_with) else { return };
+        if !self.is_linked(peer, Channel::Bulk) {
+            return;
+        }
+        self.next_round += 1;
+        let round = self.next_round;
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        let from = found.fork.clone().filter(|fork| fork.at.index.0 > 0 && fork.at.index <= end.index);
+        let to = found.position_of_applied();
+        let image = found.freeze();
+        let (inbox, progress) = (Inbox::new(), Arc::new(Progress::default()));
+        let begin = Begin::new(pod, round, from.as_ref().map(|fork| fork.at), to, from.as_ref().map(|fork| &fork.image), &image);
+        found.catch_up = CatchUp::Sending(Box::new(Sending {
+            peer,
+            round,
+            to,
+            image: image.clone(),
+            inbox: inbox.clone(),
+            progress: progress.clone(),
+            began: now,
+        }));
+        let store = self.store.clone();
+        let port = self.pod_port(peer, pod);
+        let from = from.map(|fork| fork.image);
+        self.run("send round", async move {
+            let result = transfer::send_round(begin, from, image, store, port, inbox, progress).await;
+            Finished::Sent { pod, round, result: result.map(drop).map_err(|_| FlowError::Peer) }
+        });
+    }
+
+    pub(super) fn round_sent(&mut self, now: Time, pod: PodId, round: u64, result: Result<(), FlowError>) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        let CatchUp::Sending(sending) = &found.catch_up else { return };
+        if sending.round != round {
+            return;
+        }
+        let sending = sending.clone();
+        found.catch_up = CatchUp::Idle;
+        match result {
+            Ok(()) => {
+                if let Some(fork) = &mut found.fork {
+                    fork.at = sending.to;
+                    fork.image = sending.image;
+                } else {
+                    let config = sending.to.config;
+                    found.fork = Some(crate::pod::ForkPoint { config, at: sending.to, image: sending.image });
+                }
+                found.catch_up_with = Some((sending.peer, sending.to));
+                if now.since(sending.began) < ROUND_SHORT {
+                    found.catch_up = CatchUp::Suffix { peer: sending.peer };
+                    self.step_pod(now, pod, MachineInput::SuffixPossible);
+                } else {
+                    self.start_round(now, pod);
+                }
+            }
+            Err(_) => {
+                self.effects.push_back(Effect::Alarm(Alarm::TransferFailed(pod)));
+                self.start_round(now, pod);
+            }
+        }
+    }
+
+    // ---- the joiner's side
+
+    fn bulk_frame(&mut self, now: Time, peer: ArrayId, pod: PodId, message: Bytes) {
+        let Some(found) = self.pods.get_mut(&pod).filter(|found| found.peer() == Some(peer)) else { return };
+        let Ok(message) = transfer::Message::decode(message) else { return };
+        match (&found.catch_up, message) {
+            (_, transfer::Message::Begin(begin)) => {
+                if found.machine.out_of_sync().is_none() {
+                    return;
+                }
+                found.catch_up.stop();
+                found.begin = Some((peer, begin));
+                self.start_receiving(now, pod);
+            }
+            (CatchUp::Sending(sending), message) => {
+                // An inbox that overflows belongs to a peer that ignores the window: its round ends.
+                if sending.inbox.push(message).is_err() {
+                    sending.inbox.close();
+                }
+            }
+            (CatchUp::Receiving(receiving), message) => {
+                if receiving.inbox.push(message).is_err() {
+                    receiving.inbox.close();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Starts the round that was announced, once this copy holds the point it starts from.
+    pub(super) fn start_receiving(&mut self, now: Time, pod: PodId) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        let Some((peer, begin)) = found.begin.take() else { return };
+        if begin.from.is_some_and(|from| found.applied < from.index) {
+            found.begin = Some((peer, begin));
+            return;
+        }
+        let (inbox, progress) = (Inbox::new(), Arc::new(Progress::default()));
+        let round = begin.round;
+        found.catch_up = CatchUp::Receiving(Box::new(Receiving {
+            peer,
+            round,
+            to: begin.to,
+            inbox: inbox.clone(),
+            progress: progress.clone(),
+            began: now,
+        }));
+        let have = begin.from.is_some().then(|| found.freeze());
+        let store = self.store.clone();
+        let port = self.pod_port(peer, pod);
+        self.run("receive round", async move {
+            let result = transfer::receive_round(begin, have, store, port, inbox, progress).await;
+            Finished::Received { pod, round, result: result.map(Box::new).map_err(|_| FlowError::Peer) }
+        });
+    }
+
+    pub(super) fn round_received(
+        &mut self,
+        pod: PodId,
+        round: u64,
+        result: Result<Box<PodImage>, FlowError>,
+    ) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        let CatchUp::Receiving(receiving) = &found.catch_up else { return };
+        if receiving.round != round {
+            return;
+        }
+        match result {
+            Ok(image) => {
+                found.catch_up = CatchUp::Flipping(Box::new(Flipping {
+                    peer: receiving.peer,
+                    round,
+                    to: receiving.to,
+                    image: *image,
+                    progress: receiving.progress.clone(),
+                    began: receiving.began,
+                }));
+                self.background.want_checkpoint();
+            }
+            Err(_) => {
+                found.catch_up = CatchUp::Idle;
+                self.effects.push_back(Effect::Alarm(Alarm::TransferFailed(pod)));
+            }
+        }
+    }
+
+    /// The manifest with the new image is durable: use it (C2), and tell both machines.
+    pub(super) fn flipped(&mut self, now: Time, pod: PodId, state: metropod_protocol::DurableState) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        let CatchUp::Flipping(flipping) = std::mem::take(&mut found.catch_up) else { return };
+        let Flipping { peer, round, to, image, .. } = *flipping;
+        found.rebase(image, to.index);
+        self.step_pod(now, pod, MachineInput::Flipped(Box::new(state)));
+        self.pod_port(peer, pod).send(transfer::Message::Flipped { round });
+    }
+
+    fn pod_port(&self, peer: ArrayId, pod: PodId) -> Arc<dyn Port> {
+        Arc::new(PodPort { peer, pod, bulk: self.bulk.clone() })
+    }
+}
+
+/// Where transfer messages go; callable from any flow.
+pub trait BulkPort: Send + Sync + 'static {
+    /// Queues a frame on the bulk connection to `peer`; dropped when there is none.
+    fn send(&self, peer: ArrayId, parts: Vec<Bytes>);
+}
+
+struct PodPort {
+    peer: ArrayId,
+    pod: PodId,
+    bulk: Arc<dyn BulkPort>,
+}
+
+impl Port for PodPort {
+    fn send(&self, message: transfer::Message) {
+        let mut parts = vec![Bytes::copy_from_slice(&self.pod.0)];
+        parts.extend(message.encode());
+        self.bulk.send(self.peer, parts);
+    }
+}

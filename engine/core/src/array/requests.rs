@@ -1,0 +1,148 @@
+//! Host requests: checked, admitted, handed to the pod's machine; reads gated and parked.
+
+use metropod_protocol::{Input as MachineInput, PodId, RequestId, Serving, Time};
+
+use super::{Array, STAGED_BYTES_MAX};
+use crate::door::{Effect, HostError, Source};
+use crate::fetch::Fetch;
+use crate::operation::Operation;
+use crate::pod::{ParkedRead, ReadGate, Waiting};
+
+/// Share of the journal budget above which host writes wait.
+const JOURNAL_SHARE_MAX: (u64, u64) = (9, 10);
+
+impl Array {
+    pub(super) fn host(&mut self, now: Time, request: RequestId, pod: PodId, operation: Operation) {
+        if let Err(error) = self.check_host(now, pod, &operation) {
+            return self.complete(request, Err(error));
+        }
+        if self.admission.is_empty() && self.has_room() {
+            self.submit_host(now, request, pod, &operation);
+        } else {
+            self.admission.push_back((request, pod, operation));
+        }
+    }
+
+    pub(super) fn read(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        pod: PodId,
+        source: Source,
+        offset: u64,
+        length: u64,
+    ) {
+        let Some(found) = self.pods.get_mut(&pod) else {
+            return self.complete(request, Err(HostError::NoSuchVolume));
+        };
+        let mut read = ParkedRead { request, source, offset, length, position: None };
+        if let Err(error) = found.check_range(&read) {
+            return self.complete(request, Err(error));
+        }
+        match found.gate(now, &mut read) {
+            ReadGate::Go => self.fetch(pod, &read),
+            ReadGate::Wait => found.reads.push(read),
+            ReadGate::Refuse(error) => self.complete(request, Err(error)),
+        }
+    }
+
+    pub(super) fn withdraw(&mut self, now: Time, pod: PodId, request: RequestId) {
+        if let Some(at) = self.admission.iter().position(|(waiting, _, _)| *waiting == request) {
+            self.admission.remove(at);
+            return self.complete(request, Err(HostError::Withdrawn));
+        }
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        if let Some(at) = found.reads.iter().position(|read| read.request == request) {
+            found.reads.swap_remove(at);
+            return self.complete(request, Err(HostError::Withdrawn));
+        }
+        if found.waiting.contains_key(&request) {
+            self.step_pod(now, pod, MachineInput::Withdraw { request });
+        }
+    }
+
+    /// Lets waiting writes in while there is room (A4).
+    pub(super) fn admit(&mut self, now: Time) {
+        while self.has_room() {
+            let Some((request, pod, operation)) = self.admission.pop_front() else { return };
+            match self.check_host(now, pod, &operation) {
+                Ok(()) => self.submit_host(now, request, pod, &operation),
+                Err(error) => self.complete(request, Err(error)),
+            }
+        }
+    }
+
+    /// Decides again about the reads that wait at a pod.
+    pub(super) fn review_reads(&mut self, now: Time, pod: PodId) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        if found.reads.is_empty() {
+            return;
+        }
+        for mut read in std::mem::take(&mut found.reads) {
+            let Some(found) = self.pods.get_mut(&pod) else { return };
+            match found.gate(now, &mut read) {
+                ReadGate::Go => self.fetch(pod, &read),
+                ReadGate::Wait => found.reads.push(read),
+                ReadGate::Refuse(error) => self.complete(read.request, Err(error)),
+            }
+        }
+    }
+
+    pub(super) fn complete(&mut self, request: RequestId, result: Result<(), HostError>) {
+        self.effects.push_back(Effect::Complete { request, result });
+    }
+
+    fn check_host(&self, now: Time, pod: PodId, operation: &Operation) -> Result<(), HostError> {
+        let found = self.pods.get(&pod).ok_or(HostError::NoSuchVolume)?;
+        if self.poisoned.is_some() {
+            return Err(HostError::Media);
+        }
+        let (volume, offset, length) = operation.touches().ok_or(HostError::OutOfRange)?;
+        let read = ParkedRead {
+            request: RequestId(0),
+            source: Source::Volume(volume),
+            offset,
+            length,
+            position: None,
+        };
+        found.check_range(&read)?;
+        match found.machine.serving(now) {
+            Serving::Yes | Serving::Held => Ok(()),
+            Serving::Suspended => Err(HostError::Suspended),
+            Serving::Off => Err(HostError::Offline),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let (used, budget) = (self.journal.used_bytes(), self.journal.budget_bytes());
+        let (share, whole) = JOURNAL_SHARE_MAX;
+        self.store.staged_bytes() < STAGED_BYTES_MAX && used < budget / whole * share
+    }
+
+    fn submit_host(&mut self, now: Time, request: RequestId, pod: PodId, operation: &Operation) {
+        let (descriptor, attachment) = operation.encode();
+        if let Some(found) = self.pods.get_mut(&pod) {
+            found.waiting.insert(request, Waiting::Host);
+        }
+        self.step_pod(now, pod, MachineInput::Submit { request, descriptor, attachment });
+    }
+
+    fn fetch(&mut self, pod: PodId, read: &ParkedRead) {
+        let Some(found) = self.pods.get(&pod) else { return };
+        let (offset, length) = (read.offset, read.length);
+        let fetch = match read.source {
+            Source::Volume(id) => {
+                found.maps.get(&id).map(|map| Fetch::of_map(map, &self.nodes, offset, length))
+            }
+            Source::Snapshot(id) => {
+                found.images.get(&id).map(|image| Fetch::of_image(image, &self.nodes, offset, length))
+            }
+        };
+        match fetch {
+            Some(fetch) => {
+                self.effects.push_back(Effect::Fetch { request: read.request, fetch: Box::new(fetch) });
+            }
+            None => self.complete(read.request, Err(HostError::NoSuchVolume)),
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! What goes into an array's core and what comes out of it.
+//!
+//! - D1: effects are performed in the order in which they come out, as far as they go to one place (one link, the
+//!   journal, one mediator session); different places are independent.
+//! - D2: every [`Input::Host`], [`Input::Read`] and [`Input::Manage`] is answered exactly once, or stays open for as
+//!   long as the pod is paused; [`Input::Withdraw`] hurries the answer.
+//! - D3: nothing here blocks: media, links and mediator are reached through effects, their answers are inputs.
+
+use bytes::Bytes;
+use metropod_journal::Append;
+use metropod_journal::media::MediaError;
+use metropod_protocol::mediator::{MediatorReply, MediatorRequest, Statement};
+use metropod_protocol::{ArrayId, MediatorId, PodId, RequestId};
+
+use crate::fetch::Fetch;
+use crate::names::{Name, SnapshotId, VolumeId};
+use crate::operation::Operation;
+use crate::task::{Finished, Task};
+
+/// Which of the two connections to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// Session frames and heartbeats.
+    Sync,
+    /// Transfer.
+    Bulk,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A deadline passed.
+    Tick,
+    /// A host operation, already cut, hashed and reduced. Answered by [`Effect::Complete`].
+    Host {
+        /// From [`crate::Array::next_request`].
+        request: RequestId,
+        /// The pod.
+        pod: PodId,
+        /// `Write` or `Zero`.
+        operation: Operation,
+    },
+    /// A read. Answered by [`Effect::Fetch`] or by [`Effect::Complete`] with an error.
+    Read {
+        /// From [`crate::Array::next_request`].
+        request: RequestId,
+        /// The pod.
+        pod: PodId,
+        /// What to read.
+        source: Source,
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+    },
+    /// The requester is gone.
+    Withdraw {
+        /// The pod.
+        pod: PodId,
+        /// Which request.
+        request: RequestId,
+    },
+    /// A management request. Answered by [`Effect::Managed`].
+    Manage {
+        /// From [`crate::Array::next_request`].
+        request: RequestId,
+        /// What is asked.
+        command: Command,
+    },
+    /// Writes a checkpoint now; answered by [`Effect::Managed`] with [`Managed::Done`].
+    Checkpoint {
+        /// From [`crate::Array::next_request`].
+        request: RequestId,
+    },
+    /// A journal append ended.
+    Appended {
+        /// [`Append::id`].
+        id: u64,
+        /// How.
+        result: Result<(), MediaError>,
+    },
+    /// A task ended.
+    Finished(Finished),
+    /// A connection to an array is up (a new one, if it was up before).
+    LinkUp {
+        /// Whose.
+        peer: ArrayId,
+        /// Which.
+        channel: Channel,
+    },
+    /// It is closed.
+    LinkDown {
+        /// Whose.
+        peer: ArrayId,
+        /// Which.
+        channel: Channel,
+    },
+    /// A frame from an array, authenticated, in order.
+    Frame {
+        /// Whose.
+        peer: ArrayId,
+        /// On which connection.
+        channel: Channel,
+        /// Its payload.
+        payload: Bytes,
+    },
+    /// A session with the mediator is open.
+    MediatorUp {
+        /// Whose.
+        mediator: MediatorId,
+    },
+    /// It is gone.
+    MediatorDown,
+    /// A reply from the mediator.
+    MediatorReply(MediatorReply),
+    /// Answers [`Effect::Sign`].
+    Signed {
+        /// Whose machine asked.
+        pod: PodId,
+        /// What was signed.
+        statement: Statement,
+        /// With the array's key.
+        signature: Bytes,
+    },
+}
+
+/// What a read reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A volume's present content.
+    Volume(VolumeId),
+    /// A snapshot.
+    Snapshot(SnapshotId),
+}
+
+/// Something to do.
+pub enum Effect {
+    /// Write to the journal: one direct, durable write. Answered by [`Input::Appended`].
+    Append(Append),
+    /// Run a flow to its end. Answered by [`Input::Finished`].
+    Run(Task),
+    /// Send a frame whose payload is the parts one after another.
+    Send {
+        /// To whom.
+        peer: ArrayId,
+        /// On which connection.
+        channel: Channel,
+        /// The payload.
+        parts: Vec<Bytes>,
+    },
+    /// Send to the mediator.
+    Mediator(MediatorRequest),
+    /// Sign with the array's key; answered by [`Input::Signed`].
+    Sign {
+        /// Whose machine asks.
+        pod: PodId,
+        /// What to sign.
+        statement: Statement,
+    },
+    /// A read may fetch its data now, with or without the core.
+    Fetch {
+        /// The read.
+        request: RequestId,
+        /// Where the data is.
+        fetch: Box<Fetch>,
+    },
+    /// A host operation ended (or a read was refused).
+    Complete {
+        /// Which.
+        request: RequestId,
+        /// How.
+        result: Result<(), HostError>,
+    },
+    /// A management request ended.
+    Managed {
+        /// Which.
+        request: RequestId,
+        /// How.
+        result: Result<Managed, ManageError>,
+    },
+    /// Status of a pod changed.
+    StatusChanged {
+        /// Which.
+        pod: PodId,
+    },
+    /// Somebody should look.
+    Alarm(Alarm),
+}
+
+/// A management request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Makes a pod on this array alone.
+    CreatePod {
+        /// Its id, random.
+        pod: PodId,
+        /// Its name.
+        name: Name,
+    },
+    /// Changes a pod's namespace.
+    Change {
+        /// The pod.
+        pod: PodId,
+        /// The change.
+        change: crate::operation::Manage,
+    },
+    /// Stretches a pod to a connected array.
+    Stretch {
+        /// The pod.
+        pod: PodId,
+        /// The joiner.
+        peer: ArrayId,
+    },
+}
+
+/// The result of a management request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Managed {
+    /// A volume was made.
+    Volume(VolumeId),
+    /// Snapshots were taken.
+    Snapshots(Vec<SnapshotId>),
+    /// Done.
+    Done,
+}
+
+/// Why a host operation failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// This array is offline or behind for the pod.
+    #[error("the pod is offline at this array; use the other array")]
+    Offline,
+    /// The pod was paused for longer than the hold time.
+    #[error("the pod is suspended at this array; the path is down")]
+    Suspended,
+    /// No such volume here.
+    #[error("no such volume")]
+    NoSuchVolume,
+    /// The range reaches past the end.
+    #[error("the range reaches past the end of the volume")]
+    OutOfRange,
+    /// The array has no space.
+    #[error("the array is out of space")]
+    NoSpace,
+    /// The request is too long or too many wait.
+    #[error("too many requests wait")]
+    Busy,
+    /// It was withdrawn.
+    #[error("withdrawn before it was ordered")]
+    Withdrawn,
+    /// The media failed.
+    #[error("the array's media failed")]
+    Media,
+}
+
+/// Why a management request failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManageError {
+    /// A pod of that name is here.
+    #[error("a pod of this name exists already; choose another name")]
+    PodExists,
+    /// No such pod.
+    #[error("no such pod at this array; see `metropod pod list`")]
+    NoSuchPod,
+    /// A volume of that name is in the pod.
+    #[error("a volume of this name exists already; choose another name")]
+    VolumeExists,
+    /// No such volume.
+    #[error("no such volume; see `metropod volume list`")]
+    NoSuchVolume,
+    /// A snapshot with that suffix is there.
+    #[error("a snapshot with this suffix exists already; choose another suffix")]
+    SnapshotExists,
+    /// No such snapshot.
+    #[error("no such snapshot; see `metropod snapshot list`")]
+    NoSuchSnapshot,
+    /// Size out of range.
+    #[error("a volume's size is a multiple of 512 bytes from 1 MiB to 4 PiB")]
+    BadSize,
+    /// The array is not connected.
+    #[error("that array is not connected; use `metropod array connect` first")]
+    NotConnected,
+    /// The pod is stretched already.
+    #[error("the pod is stretched to another array already")]
+    StretchedAlready,
+    /// The array named is not one of the pod's arrays.
+    #[error("that array does not hold the pod")]
+    NotAMember,
+    /// The joiner refused: it holds another pod of that name.
+    #[error("the other array has a pod of this name already; rename one of them")]
+    NameClash,
+    /// This array is offline or behind for the pod.
+    #[error("the pod is not online at this array; ask the other array")]
+    Offline,
+    /// Too many requests wait.
+    #[error("too many requests wait; try again")]
+    Busy,
+    /// The media failed.
+    #[error("the array's media failed; see its log")]
+    Media,
+}
+
+/// What needs a person's attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alarm {
+    /// From a pod's protocol.
+    Protocol(PodId, metropod_protocol::Alarm),
+    /// The journal can no longer be written; the array stops taking writes until it is restarted.
+    JournalPoisoned(MediaError),
+    /// A background flow failed; it will be tried again.
+    FlowFailed {
+        /// Which flow.
+        flow: &'static str,
+    },
+    /// The peer sent an entry whose content does not have the digest it names; the pod stops applying.
+    CorruptEntry(PodId),
+    /// A transfer failed; it will be tried again.
+    TransferFailed(PodId),
+}

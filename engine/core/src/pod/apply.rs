@@ -1,0 +1,268 @@
+//! Committed entries become visible: chunks into the store, slots into the maps, changes into the namespace.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use metropod_dedupe::{Domain, Reduced, Store, verify};
+use metropod_protocol::{Body, Entry, Index, RequestId};
+use metropod_snapshots::{Nodes, Slot};
+
+use super::{Pod, Waiting};
+use crate::fetch::Fetch;
+use crate::names::VolumeId;
+use crate::operation::{BLOCK_BYTES, Operation, Piece, shares};
+use crate::pod::Answer;
+
+/// What applying needs from the array.
+pub struct ApplyContext<'a> {
+    /// Where chunks go.
+    pub store: &'a Store,
+    /// Reads the old content of blocks that are written in part.
+    pub nodes: &'a Nodes<Store>,
+    /// Incarnation whose requests this array can still answer.
+    pub incarnation: metropod_protocol::Incarnation,
+}
+
+/// Blocks of the next entry that must be read and merged before it can be applied.
+pub struct MergeRequest {
+    /// Names the request (P3).
+    pub number: u64,
+    /// Each block with where its old content is and the bytes to lay over it.
+    pub blocks: Vec<MergeBlock>,
+}
+
+/// One block to merge.
+pub struct MergeBlock {
+    /// Block number.
+    pub block: u64,
+    /// Reads the old content of the block.
+    pub old: Fetch,
+    /// First byte to replace.
+    pub start: usize,
+    /// New bytes.
+    pub bytes: Bytes,
+}
+
+/// What happened while applying.
+pub enum Applied {
+    /// Nothing more is committed, or a merge is running, or a freeze is due.
+    Idle,
+    /// An entry was applied; a request of this array is answered.
+    Entry(Option<(RequestId, Answer)>),
+    /// A merge is needed first.
+    Merge(MergeRequest),
+    /// The entry's content does not match its digests (P4).
+    Damaged,
+}
+
+impl Pod {
+    /// Applies the next committed entry, if that is possible now.
+    pub(crate) fn apply_next(&mut self, context: &ApplyContext<'_>) -> Applied {
+        if self.damaged || self.merging.is_some() || self.applied >= self.committed {
+            return Applied::Idle;
+        }
+        if self.freeze_wanted.is_some_and(|(_, at)| at == self.applied) {
+            return Applied::Idle;
+        }
+        let next = self.applied.next();
+        let entry = self.machine.entry(next).expect("committed entries after `applied` are held").clone();
+        match self.operation_of(&entry) {
+            Err(()) => {
+                self.damaged = true;
+                Applied::Damaged
+            }
+            Ok(None) => Applied::Entry(self.advance(&entry, None)),
+            Ok(Some(operation)) => self.apply_operation(context, &entry, operation),
+        }
+    }
+
+    /// Goes on after a merge: the entry that asked for it is applied with whole blocks.
+    pub(crate) fn apply_merged(
+        &mut self,
+        context: &ApplyContext<'_>,
+        number: u64,
+        whole: Vec<(u64, Reduced)>,
+    ) -> Option<Applied> {
+        if self.merging != Some(number) {
+            return None;
+        }
+        self.merging = None;
+        let entry = self.machine.entry(self.applied.next()).expect("the entry being merged is held").clone();
+        let Ok(Some(operation)) = self.operation_of(&entry) else {
+            return Some(Applied::Damaged);
+        };
+        if let Some((volume, offset, length)) = operation.touches() {
+            self.place_whole(context.store, volume, &operation, offset, length);
+            for (block, reduced) in whole {
+                self.place(context.store, volume, block, reduced);
+            }
+        }
+        Some(Applied::Entry(self.advance(&entry, None)))
+    }
+
+    fn operation_of(&self, entry: &Entry) -> Result<Option<Operation>, ()> {
+        let Body::Operation { descriptor, attachment } = &entry.body else { return Ok(None) };
+        let operation = Operation::decode(descriptor.clone(), attachment.clone()).map_err(|_| ())?;
+        if entry.origin != self.me {
+            if let Operation::Write { pieces, .. } = &operation {
+                for piece in pieces {
+                    if let Piece::Data { digest, payload } = piece {
+                        verify(Domain::Data, digest, payload).map_err(|_| ())?;
+                    }
+                }
+            }
+        }
+        Ok(Some(operation))
+    }
+
+    fn apply_operation(
+        &mut self,
+        context: &ApplyContext<'_>,
+        entry: &Entry,
+        operation: Operation,
+    ) -> Applied {
+        if let Operation::Manage(manage) = operation {
+            let answer = self.apply_manage(entry.index, manage);
+            let mine = entry.origin == self.me && entry.origin_incarnation == context.incarnation;
+            return Applied::Entry(self.advance(entry, mine.then_some(answer)));
+        }
+        let Some((volume, offset, length)) = operation.touches() else {
+            return Applied::Entry(self.advance(entry, None));
+        };
+        // A write that was ordered behind a destroy or shrink finds nothing to change; it changes nothing on either array.
+        let fits = self
+            .namespace
+            .volumes
+            .get(&volume)
+            .is_some_and(|found| offset.checked_add(length).is_some_and(|end| end <= found.size_bytes));
+        if !fits {
+            return Applied::Entry(self.advance(entry, None));
+        }
+        let blocks = self.merge_blocks(context.nodes, volume, &operation, offset, length);
+        if !blocks.is_empty() {
+            self.merge_number += 1;
+            self.merging = Some(self.merge_number);
+            return Applied::Merge(MergeRequest { number: self.merge_number, blocks });
+        }
+        self.place_whole(context.store, volume, &operation, offset, length);
+        Applied::Entry(self.advance(entry, None))
+    }
+
+    fn merge_blocks(
+        &self,
+        nodes: &Nodes<Store>,
+        volume: VolumeId,
+        operation: &Operation,
+        offset: u64,
+        length: u64,
+    ) -> Vec<MergeBlock> {
+        let mut blocks = Vec::new();
+        for (at, (block, share)) in shares_to_merge(operation, offset, length) {
+            let bytes = match operation {
+                Operation::Write { pieces, .. } => match &pieces[at] {
+                    Piece::Partial(bytes) => bytes.clone(),
+                    Piece::Zero | Piece::Data { .. } => Bytes::from(vec![0; share.length as usize]),
+                },
+                _ => Bytes::from(vec![0; share.length as usize]),
+            };
+            let old = Fetch::of_map(&self.maps[&volume], nodes, block * BLOCK_BYTES, BLOCK_BYTES);
+            blocks.push(MergeBlock { block, old, start: share.start as usize, bytes });
+        }
+        blocks
+    }
+
+    /// Places every block that the operation covers whole.
+    fn place_whole(
+        &mut self,
+        store: &Store,
+        volume: VolumeId,
+        operation: &Operation,
+        offset: u64,
+        length: u64,
+    ) {
+        match operation {
+            Operation::Write { pieces, .. } => {
+                for ((block, share), piece) in shares(offset, length).zip(pieces) {
+                    if !share.is_whole() {
+                        continue;
+                    }
+                    match piece {
+                        Piece::Zero => self.place(store, volume, block, Reduced::Zero),
+                        Piece::Data { digest, payload } => {
+                            let (digest, payload) = (*digest, payload.clone());
+                            self.place(store, volume, block, Reduced::Chunk { digest, payload });
+                        }
+                        Piece::Partial(_) => {}
+                    }
+                }
+            }
+            Operation::Zero { .. } => {
+                let whole = whole_blocks(offset, length);
+                if let (Some(map), false) = (self.maps.get_mut(&volume), whole.is_empty()) {
+                    map.zero(whole);
+                }
+            }
+            Operation::Manage(_) => {}
+        }
+    }
+
+    fn place(&mut self, store: &Store, volume: VolumeId, block: u64, reduced: Reduced) {
+        let slot = match reduced {
+            Reduced::Zero => Slot::Zero,
+            Reduced::Chunk { digest, payload } => {
+                store.stage(Domain::Data, digest, payload);
+                Slot::Data(digest)
+            }
+        };
+        if let Some(map) = self.maps.get_mut(&volume) {
+            map.set(block, slot);
+        }
+    }
+
+    fn advance(&mut self, entry: &Entry, answer: Option<Answer>) -> Option<(RequestId, Answer)> {
+        assert!(entry.index == self.applied.next() && entry.index <= self.committed, "P1: in order, committed only");
+        self.applied = entry.index;
+        while self.unapplied.front().is_some_and(|front| front.index <= entry.index) {
+            self.unapplied.pop_front();
+        }
+        let request = RequestId(entry.origin_request);
+        match answer {
+            Some(answer) if self.waiting.get(&request) == Some(&Waiting::Manage) => {
+                self.waiting.remove(&request);
+                Some((request, answer))
+            }
+            _ => None,
+        }
+    }
+
+    /// Index that applying waits at to take a freeze, if it got there.
+    pub(crate) fn freeze_due(&self) -> Option<(metropod_protocol::ConfigId, Index)> {
+        self.freeze_wanted.filter(|(_, at)| *at == self.applied)
+    }
+}
+
+/// Blocks covered wholly by a byte range.
+fn whole_blocks(offset: u64, length: u64) -> Range<u64> {
+    let first = offset.div_ceil(BLOCK_BYTES);
+    let end = (offset + length) / BLOCK_BYTES;
+    first..end.max(first)
+}
+
+/// The shares that cover their block only in part, with their position among all shares. A zero range has at most two.
+fn shares_to_merge(
+    operation: &Operation,
+    offset: u64,
+    length: u64,
+) -> Vec<(usize, (u64, crate::operation::Share))> {
+    match operation {
+        Operation::Zero { .. } => {
+            let head = shares(offset, length.min(BLOCK_BYTES - offset % BLOCK_BYTES)).next();
+            let tail_start = ((offset + length) / BLOCK_BYTES * BLOCK_BYTES).max(offset);
+            let tail = shares(tail_start, offset + length - tail_start).next();
+            let mut found: Vec<_> = head.into_iter().chain(tail).filter(|(_, share)| !share.is_whole()).collect();
+            found.dedup();
+            found.into_iter().map(|share| (0, share)).collect()
+        }
+        _ => shares(offset, length).enumerate().filter(|(_, (_, share))| !share.is_whole()).collect(),
+    }
+}

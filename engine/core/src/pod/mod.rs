@@ -1,0 +1,235 @@
+//! One pod at this array: the protocol machine, the log's way into the maps, and the reads that wait for it.
+//!
+//! ```text
+//! machine ── Append ──► unapplied ── Committed ──► apply (in order) ──► maps, namespace
+//!                          │                          │ partial blocks: a flow reads and merges, the rest waits
+//!                          └── Cut: forgotten         └── fork freeze: stops at the wanted index, freezes, goes on
+//! ```
+//! - P1: `applied ≤ committed ≤ log end`; only committed entries reach maps and namespace, in log order.
+//! - P2: a read fixes its position only while the machine says that it may serve, and is answered once every
+//!   overlapping entry that was in the log at that instant is applied.
+//! - P3: at most one merge flow runs per pod; what it was asked for is named by `merge_number`.
+//! - P4: a pod whose apply met damage applies nothing more until restart: wrong data is never served.
+
+mod apply;
+mod manage;
+mod reads;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use metropod_journal::Lsn;
+use metropod_protocol::{ArrayId, ConfigId, Index, Machine, PodId, Position, RequestId, Ticket};
+use metropod_snapshots::{Image, VolumeMap};
+
+use crate::catchup::CatchUp;
+use crate::layer_ids::LayerIds;
+use crate::names::{SnapshotId, VolumeId};
+use crate::namespace::{Namespace, PodImage};
+use crate::transfer::Begin;
+
+pub use apply::{Applied, ApplyContext, MergeRequest};
+pub use manage::Answer;
+pub(crate) use reads::ReadGate;
+
+/// A frozen point that a peer left behind is known to have.
+#[derive(Debug, Clone)]
+pub struct ForkPoint {
+    /// The configuration that made this array alone.
+    pub config: ConfigId,
+    /// The point.
+    pub at: Position,
+    /// Its content.
+    pub image: PodImage,
+}
+
+/// An entry in the log that the maps do not show yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unapplied {
+    pub index: Index,
+    pub touches: Option<(VolumeId, u64, u64)>,
+}
+
+/// A read that waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ParkedRead {
+    pub request: RequestId,
+    pub source: crate::door::Source,
+    pub offset: u64,
+    pub length: u64,
+    /// Applied at least to here; `None` while the position is not fixed (the pod is held).
+    pub position: Option<Index>,
+}
+
+/// A request of this array that the machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    Host,
+    Manage,
+}
+
+/// One pod at this array.
+pub struct Pod {
+    pub(crate) id: PodId,
+    pub(crate) me: ArrayId,
+    pub(crate) layer_ids: LayerIds,
+    pub(crate) machine: Machine,
+    pub(crate) namespace: Namespace,
+    pub(crate) maps: BTreeMap<VolumeId, VolumeMap>,
+    pub(crate) images: BTreeMap<SnapshotId, Image>,
+    pub(crate) applied: Index,
+    pub(crate) committed: Index,
+    pub(crate) unapplied: VecDeque<Unapplied>,
+    pub(crate) reads: Vec<ParkedRead>,
+    pub(crate) waiting: BTreeMap<RequestId, Waiting>,
+    pub(crate) merging: Option<u64>,
+    pub(crate) merge_number: u64,
+    pub(crate) damaged: bool,
+    /// Ticket of everything handed to the journal and not yet durable.
+    pub(crate) in_journal: VecDeque<(Lsn, Ticket)>,
+    /// Where in the journal each held entry begins.
+    pub(crate) entry_lsns: VecDeque<(Index, Lsn)>,
+    /// Freeze wanted when `applied` gets to the index (after a restart).
+    pub(crate) freeze_wanted: Option<(ConfigId, Index)>,
+    pub(crate) fork: Option<ForkPoint>,
+    pub(crate) catch_up: CatchUp,
+    /// At the survivor: the peer that is behind, and where its log ends.
+    pub(crate) catch_up_with: Option<(ArrayId, Position)>,
+    /// At the joiner: a round that was announced and not started.
+    pub(crate) begin: Option<(ArrayId, Begin)>,
+    /// Settings changed that the machine has to be told of.
+    pub(crate) changed: bool,
+}
+
+/// Parts a pod is put together from.
+pub(crate) struct Parts {
+    pub id: PodId,
+    pub me: ArrayId,
+    pub layer_ids: LayerIds,
+    pub machine: Machine,
+    pub image: PodImage,
+    pub applied: Index,
+    pub fork: Option<ForkPoint>,
+}
+
+impl Pod {
+    pub(crate) fn new(parts: Parts) -> Pod {
+        let mut pod = Pod {
+            id: parts.id,
+            me: parts.me,
+            layer_ids: parts.layer_ids,
+            machine: parts.machine,
+            namespace: parts.image.namespace.clone(),
+            maps: BTreeMap::new(),
+            images: BTreeMap::new(),
+            applied: parts.applied,
+            committed: parts.applied,
+            unapplied: VecDeque::new(),
+            reads: Vec::new(),
+            waiting: BTreeMap::new(),
+            merging: None,
+            merge_number: 0,
+            damaged: false,
+            in_journal: VecDeque::new(),
+            entry_lsns: VecDeque::new(),
+            freeze_wanted: None,
+            fork: parts.fork,
+            catch_up: CatchUp::default(),
+            catch_up_with: None,
+            begin: None,
+            changed: false,
+        };
+        pod.adopt(parts.image, parts.applied);
+        pod
+    }
+
+    /// The pod's id.
+    pub fn id(&self) -> PodId {
+        self.id
+    }
+
+    /// Names and settings as applied.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The protocol machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Index of the last entry the maps show.
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// The other array of the pod, if it is stretched or being stretched.
+    pub fn peer(&self) -> Option<ArrayId> {
+        self.namespace.peer_of(self.me)
+    }
+
+    /// How catching up goes.
+    pub fn catch_up(&self) -> &CatchUp {
+        &self.catch_up
+    }
+
+    /// Replaces all content by a frozen point at `applied`.
+    pub(crate) fn adopt(&mut self, image: PodImage, applied: Index) {
+        self.namespace = image.namespace;
+        self.maps =
+            image.volumes.into_iter().map(|(id, image)| (id, VolumeMap::from_image(image))).collect();
+        self.images = image.snapshots;
+        self.applied = applied;
+        self.committed = self.committed.max(applied);
+        self.unapplied.retain(|entry| entry.index > applied);
+        self.merging = None;
+    }
+
+    /// Replaces content and log by the survivor's, which stands at `applied`.
+    pub(crate) fn rebase(&mut self, image: PodImage, applied: Index) {
+        self.unapplied.clear();
+        self.entry_lsns.clear();
+        self.fork = None;
+        self.freeze_wanted = None;
+        self.damaged = false;
+        self.committed = applied;
+        self.adopt(image, applied);
+        self.changed = true;
+    }
+
+    /// The array this one has invited, by the namespace.
+    pub(crate) fn invites(&self) -> Option<ArrayId> {
+        self.namespace.peer.filter(|(host, _)| *host == self.me).map(|(_, joiner)| joiner)
+    }
+
+    /// Freezes every volume: the pod as it is at `applied`.
+    pub(crate) fn freeze(&mut self) -> PodImage {
+        PodImage {
+            namespace: self.namespace.clone(),
+            volumes: self.maps.iter_mut().map(|(id, map)| (*id, map.freeze(self.layer_ids.take()))).collect(),
+            snapshots: self.images.clone(),
+        }
+    }
+
+    /// Takes the fork freeze at the present applied index.
+    pub(crate) fn take_fork(&mut self, config: ConfigId, at: Position) {
+        assert!(at.index == self.applied, "a fork freeze stands at the applied index");
+        let image = self.freeze();
+        self.fork = Some(ForkPoint { config, at, image });
+        self.freeze_wanted = None;
+    }
+
+    /// Forgets log entries after `keep`: they were never committed.
+    pub(crate) fn cut(&mut self, keep: Index) {
+        assert!(keep >= self.applied, "an applied entry is never cut");
+        self.unapplied.retain(|entry| entry.index <= keep);
+        self.entry_lsns.retain(|(index, _)| *index <= keep);
+    }
+
+    /// First journal record that a restart from base `base` needs.
+    pub(crate) fn first_needed(&mut self, base: Index) -> Option<Lsn> {
+        while self.entry_lsns.front().is_some_and(|(index, _)| *index <= base) {
+            self.entry_lsns.pop_front();
+        }
+        self.entry_lsns.front().map(|(_, lsn)| *lsn)
+    }
+}

@@ -1,0 +1,92 @@
+//! Flows that run beside the core: destage, checkpoint, fold, partial blocks, transfer.
+//!
+//! A flow takes immutable inputs (frozen images, store and media handles) and ends in one [`Finished`] value, which
+//! the core applies in a step of its own. So no flow ever holds a reference into the core, and the driver may run
+//! flows wherever it likes: on threads in production, in virtual time in the simulator.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use metropod_dedupe::Reduced;
+use metropod_journal::Spare;
+use metropod_journal::media::MediaError;
+use metropod_protocol::PodId;
+use metropod_snapshots::Image;
+
+use crate::checkpoint::Checkpointed;
+use crate::names::VolumeId;
+use crate::namespace::PodImage;
+
+/// A flow to run to its end.
+pub struct Task {
+    /// Its kind, for logs.
+    pub name: &'static str,
+    /// The flow itself.
+    pub future: Pin<Box<dyn Future<Output = Finished> + Send>>,
+}
+
+/// Why a flow gave up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowError {
+    /// The media failed.
+    Media(MediaError),
+    /// Stored content is missing or damaged.
+    Damaged,
+    /// The other end went away or broke the rules.
+    Peer,
+}
+
+/// How a flow ended.
+#[derive(Debug)]
+pub enum Finished {
+    /// A journal segment is ready.
+    Segment(Result<Spare, MediaError>),
+    /// Staged payloads went to segments.
+    Destaged(Result<(), FlowError>),
+    /// A checkpoint is durable.
+    Checkpointed(Result<Box<Checkpointed>, FlowError>),
+    /// Partial blocks of the entry being applied are whole now.
+    Merged {
+        /// The pod.
+        pod: PodId,
+        /// Which application asked; an older number is ignored.
+        number: u64,
+        /// Whole blocks.
+        result: Result<Vec<(u64, Reduced)>, FlowError>,
+    },
+    /// A volume's layers went into its tree.
+    Folded {
+        /// The pod.
+        pod: PodId,
+        /// The volume.
+        volume: VolumeId,
+        /// The frozen point that was folded.
+        from: Image,
+        /// The same content, as a tree.
+        result: Result<Image, FlowError>,
+    },
+    /// At the survivor: a round ended.
+    Sent {
+        /// The pod.
+        pod: PodId,
+        /// Which round.
+        round: u64,
+        /// Whether the joiner flipped.
+        result: Result<(), FlowError>,
+    },
+    /// At the joiner: an image is complete.
+    Received {
+        /// The pod.
+        pod: PodId,
+        /// Which round.
+        round: u64,
+        /// The image.
+        result: Result<Box<PodImage>, FlowError>,
+    },
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Task({})", self.name)
+    }
+}

@@ -1,0 +1,194 @@
+//! Random faults on a pair, many seeds: nothing acknowledged is lost, nobody is alone beside the other, and once the faults end both
+//! serve again, mirrored, with the right at the mediator.
+
+mod support;
+
+use support::{Direction, Event, Fault, Random, World, ms};
+
+impl World {
+    pub fn next_host(&mut self) {
+        let array = self.random.below(2) as usize;
+        let read = self.random.chance(40);
+        let delay = self.random.below(ms(20));
+        self.after(delay, Event::Host { array, read });
+    }
+
+    pub fn strike(&mut self) {
+        if self.now >= self.faults_until {
+            return;
+        }
+        let delay = self.random.below(ms(350));
+        self.after(delay, Event::Strike);
+        let array = self.random.below(2) as usize;
+        let span = match self.random.below(3) {
+            0 => self.random.below(ms(60)),
+            1 => self.random.below(ms(400)),
+            _ => self.random.below(ms(1_800)),
+        };
+        match self.random.below(12) {
+            0 | 1 => {
+                self.crash(array);
+                self.after(span, Event::Restart { array });
+            }
+            2 | 3 => {
+                self.cut(Direction::Both);
+                if self.random.chance(50) {
+                    self.disconnect();
+                }
+                self.after(span, Event::Heal { what: Fault::Link });
+            }
+            4 => {
+                self.cut(Direction::From(array));
+                self.after(span, Event::Heal { what: Fault::OneWay(array) });
+            }
+            5 => {
+                self.disconnect();
+                let soon = self.random.below(ms(200));
+                self.after(soon, Event::Heal { what: Fault::Link });
+            }
+            6 | 7 => {
+                self.mediator_path[array] = false;
+                self.disconnect_mediator(array);
+                self.after(span, Event::Heal { what: Fault::Mediator(array) });
+            }
+            8 => {
+                self.stop_mediator();
+                self.after(span, Event::Heal { what: Fault::MediatorDown });
+            }
+            9 => {
+                self.arrays[array].frozen_until = self.now + span;
+                self.log(|| format!("{array} freezes for {span}"));
+            }
+            10 => {
+                self.arrays[array].stalled = true;
+                self.log(|| format!("{array}'s disk stalls for {span}"));
+                self.after(span, Event::Unstall { array });
+            }
+            _ => self.after(0, Event::Checkpoint { array }),
+        }
+    }
+
+    pub fn heal(&mut self, what: Fault) {
+        match what {
+            Fault::Link | Fault::OneWay(_) => self.mend(),
+            Fault::Mediator(array) => {
+                self.mediator_path[array] = true;
+                if self.mediator_sessions[array].is_none() {
+                    self.connect_mediator(array);
+                }
+            }
+            Fault::MediatorDown => {
+                if self.mediator.is_none() {
+                    self.start_mediator(false);
+                }
+                for array in 0..2 {
+                    self.disconnect_mediator(array);
+                    self.connect_mediator(array);
+                }
+            }
+        }
+    }
+
+    /// Every fault ends.
+    fn end_faults(&mut self) {
+        self.faults_until = self.now;
+        self.log(|| "faults end".into());
+        self.mediator_path = [true; 2];
+        if self.mediator.is_none() {
+            self.start_mediator(false);
+        }
+        for array in 0..2 {
+            if self.arrays[array].stalled {
+                self.arrays[array].stalled = false;
+                self.sync(array);
+            }
+            if self.arrays[array].machine.is_none() {
+                self.restart(array);
+            }
+            self.disconnect_mediator(array);
+            self.connect_mediator(array);
+        }
+        self.mend();
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    acked: u64,
+    reads: u64,
+    alone: [u64; 2],
+    resynced: u64,
+}
+
+fn run(seed: u64, tally: &mut Tally) {
+    let mut world = World::stretched(seed);
+    world.chaos = seed.is_multiple_of(2);
+    world.hosts = true;
+    if Random::new(seed ^ 77).chance(50) {
+        world.preferred = Some(support::IDS[(seed % 2) as usize]);
+    }
+    let span = ms(500) + world.random.below(ms(3_500));
+    world.faults_until = world.now + span;
+    for _ in 0..3 {
+        world.next_host();
+    }
+    world.after(0, Event::Strike);
+    world.run_for(span);
+    world.end_faults();
+    let settled = world.run_until(ms(12_000), |world| world.is_whole());
+    assert!(settled, "both serve mirrored once the faults are over: {}", world.describe());
+    world.hosts = false;
+    let finished = world.run_until(ms(6_000), |world| world.is_whole() && world.oracle.open_ops() == 0);
+    assert!(finished, "every request ends: {}", world.describe());
+    world.run_for(ms(700));
+    assert_eq!(world.oracle.open_ops(), 0, "every request ends: {}", world.describe());
+    assert!(world.is_whole(), "the pod stays whole: {}", world.describe());
+    assert_eq!(world.arrays[0].chains, world.arrays[1].chains, "both logs are the same");
+    for array in 0..2 {
+        let op = world.submit(array).expect("up");
+        world.run_for(ms(200));
+        assert!(matches!(world.oracle.outcome(op), Some(metropod_protocol::Outcome::Committed(_))));
+    }
+    tally.acked += world.oracle.acked;
+    tally.reads += world.oracle.reads_done;
+    for array in 0..2 {
+        tally.alone[array] += u64::from(world.oracle.alone_seen[array]);
+    }
+    tally.resynced += u64::from(world.oracle.resynced);
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test chooses how many seeds it runs")]
+fn seeds() -> std::ops::Range<u64> {
+    if let Ok(seed) = std::env::var("METROPOD_SEED") {
+        let seed = seed.parse().expect("a number");
+        return seed..seed + 1;
+    }
+    let count = std::env::var("METROPOD_SEEDS").ok().map_or(2_000, |count| count.parse().expect("a number"));
+    let from = std::env::var("METROPOD_FROM").ok().map_or(0, |from| from.parse().expect("a number"));
+    from..from + count
+}
+
+fn run_residue(residue: u64) {
+    let mut tally = Tally::default();
+    for seed in seeds().filter(|seed| seed % 2 == residue || seeds().end - seeds().start == 1) {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed, &mut tally)));
+        if let Err(panic) = result {
+            eprintln!("seed {seed} failed");
+            std::panic::resume_unwind(panic);
+        }
+    }
+    println!(
+        "acknowledged {} read {} alone {:?} resynced {}",
+        tally.acked, tally.reads, tally.alone, tally.resynced
+    );
+}
+
+#[test]
+fn a_pair_survives_random_faults_with_an_unruly_link() {
+    run_residue(0);
+}
+
+#[test]
+fn a_pair_survives_random_faults() {
+    run_residue(1);
+}

@@ -1,0 +1,267 @@
+//! Runs one array's core: whoever has something for it enters, steps, and carries out what comes out.
+//!
+//! ```text
+//!  caller / link reader / timer / worker ──► enter: lock ► step ► sort effects ► unlock ► carry out
+//! ```
+//! - V1: the core is locked for steps only: no disk, socket or long computation happens under the lock.
+//! - V2: frames are queued under the lock, in order, and written after it; so order on a connection is the order of
+//!   steps, whoever writes.
+//! - V3: one journal append is in flight; whoever gets it out carries it out or hands it to the appender, and brings
+//!   the completion back, which may give the next.
+
+mod appender;
+mod clock;
+mod park;
+mod reply;
+mod timer;
+mod workers;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use metropod_core::task::Task;
+use metropod_core::{Alarm, Array, Channel, Effect, Input};
+use metropod_journal::Append;
+use metropod_journal::media::{Durability, Media};
+use metropod_protocol::{ArrayId, MediatorRequest, PodId, RequestId, Statement, Time};
+
+use appender::Appender;
+use timer::Timer;
+use workers::Workers;
+
+pub(crate) use clock::now;
+pub(crate) use park::block_on;
+pub(crate) use reply::{Answer, Reply, Wait};
+use reply::Pending;
+
+/// What the driver needs of the outside: connections, mediator, key.
+pub(crate) trait Outside: Send + Sync + 'static {
+    /// Queues a frame on a connection; called under the core's lock.
+    fn queue(&self, peer: ArrayId, channel: Channel, parts: Vec<Bytes>);
+    /// Writes what was queued.
+    fn flush(&self);
+    /// Sends to the mediator.
+    fn ask(&self, request: MediatorRequest);
+    /// Signs with the array's key.
+    fn sign(&self, statement: &Statement) -> Bytes;
+    /// A pod's status changed.
+    fn status_changed(&self, pod: PodId);
+    /// Somebody should look.
+    fn alarm(&self, alarm: Alarm);
+}
+
+/// One running array.
+pub(crate) struct Driver {
+    core: Mutex<Inner>,
+    media: Arc<dyn Media>,
+    workers: Workers,
+    appender: Appender,
+    timer: Timer,
+    outside: Arc<dyn Outside>,
+    stopping: AtomicBool,
+}
+
+struct Inner {
+    array: Array,
+    pending: Pending,
+}
+
+/// What is left to do after a step.
+#[derive(Default)]
+struct After {
+    append: Option<Append>,
+    tasks: Vec<Task>,
+    answers: Vec<(Arc<Reply>, Answer)>,
+    signs: Vec<(PodId, Statement)>,
+    asks: Vec<MediatorRequest>,
+    alarms: Vec<Alarm>,
+    changed: Vec<PodId>,
+    sent: bool,
+    deadline: Option<Time>,
+}
+
+/// A request that was started.
+pub(crate) struct Started {
+    pub(crate) request: RequestId,
+    pub(crate) reply: Arc<Reply>,
+    /// An append that the starter has to carry out by [`Driver::append`] or hand over by [`Driver::hand_over`].
+    pub(crate) append: Option<Append>,
+}
+
+impl Driver {
+    pub(crate) fn start(array: Array, media: Arc<dyn Media>, outside: Arc<dyn Outside>) -> Arc<Driver> {
+        let driver = Arc::new(Driver {
+            core: Mutex::new(Inner { array, pending: Pending::default() }),
+            media,
+            workers: Workers::new(),
+            appender: Appender::new(),
+            timer: Timer::new(),
+            outside,
+            stopping: AtomicBool::new(false),
+        });
+        appender::start(&driver);
+        timer::start(&driver);
+        driver.tell(Input::Tick);
+        driver
+    }
+
+    /// Ends the driver's threads. What is not durable by then was never acknowledged.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.appender.wake();
+        self.timer.wake();
+        self.workers.stop();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Looks at the core.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Array) -> T) -> T {
+        look(&self.lock().array)
+    }
+
+    /// Steps the core with an input that nobody waits for.
+    pub(crate) fn tell(self: &Arc<Self>, input: Input) {
+        if let Some(append) = self.enter(input) {
+            self.hand_over(append);
+        }
+    }
+
+    /// Steps the core; an append that comes out is the caller's to carry out or to hand over.
+    pub(crate) fn enter(self: &Arc<Self>, input: Input) -> Option<Append> {
+        let after = {
+            let mut inner = self.lock();
+            inner.array.step(now(), input);
+            self.collect(&mut inner)
+        };
+        self.carry_out(after)
+    }
+
+    /// Starts a request whose answer somebody waits for.
+    pub(crate) fn start_request(self: &Arc<Self>, make: impl FnOnce(RequestId) -> Input) -> Started {
+        let reply = Arc::new(Reply::new());
+        let (request, after) = {
+            let mut inner = self.lock();
+            let request = inner.array.next_request();
+            inner.pending.insert(request, reply.clone());
+            inner.array.step(now(), make(request));
+            (request, self.collect(&mut inner))
+        };
+        let append = self.carry_out(after);
+        Started { request, reply, append }
+    }
+
+    /// Gives a request up: if it is not ordered yet it never will be.
+    pub(crate) fn withdraw(self: &Arc<Self>, pod: PodId, request: RequestId) {
+        self.tell(Input::Withdraw { pod, request });
+    }
+
+    /// Carries an append out on this thread and steps with its end; gives the next one, if any.
+    pub(crate) fn append(self: &Arc<Self>, append: Append) -> Option<Append> {
+        let result =
+            self.media.write(append.file, append.offset, &[append.data.as_slice()], Durability::Durable);
+        self.enter(Input::Appended { id: append.id, result })
+    }
+
+    /// Carries appends out on this thread until `reply` is given, then leaves them to the appender.
+    pub(crate) fn append_until(self: &Arc<Self>, append: Append, reply: &Reply) {
+        let mut next = self.append(append);
+        while let Some(append) = next {
+            if reply.is_given() {
+                return self.hand_over(append);
+            }
+            next = self.append(append);
+        }
+    }
+
+    /// Lets the appender thread carry an append out.
+    pub(crate) fn hand_over(&self, append: Append) {
+        self.appender.submit(append);
+    }
+
+    /// Runs a closure on a worker thread.
+    pub(crate) fn run(&self, work: impl FnOnce() + Send + 'static) {
+        self.workers.run(Box::new(work));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.core.lock().expect("a core whose step panicked must not go on: the array stops here")
+    }
+
+    /// Takes the effects out, in order; frames go into their queues here, under the lock (V2).
+    fn collect(&self, inner: &mut Inner) -> After {
+        let mut after = After::default();
+        while let Some(effect) = inner.array.next_effect() {
+            match effect {
+                Effect::Append(append) => {
+                    assert!(after.append.is_none(), "V3: one journal append is in flight");
+                    after.append = Some(append);
+                }
+                Effect::Run(task) => after.tasks.push(task),
+                Effect::Send { peer, channel, parts } => {
+                    self.outside.queue(peer, channel, parts);
+                    after.sent = true;
+                }
+                Effect::Mediator(request) => after.asks.push(request),
+                Effect::Sign { pod, statement } => after.signs.push((pod, statement)),
+                Effect::Fetch { request, fetch } => {
+                    after.answers.extend(inner.pending.take(request).map(|reply| (reply, Answer::Fetch(fetch))));
+                }
+                Effect::Complete { request, result } => {
+                    after.answers.extend(inner.pending.take(request).map(|reply| (reply, Answer::Host(result))));
+                }
+                Effect::Managed { request, result } => {
+                    after.answers.extend(inner.pending.take(request).map(|reply| (reply, Answer::Managed(result))));
+                }
+                Effect::StatusChanged { pod } => after.changed.push(pod),
+                Effect::Alarm(alarm) => after.alarms.push(alarm),
+            }
+        }
+        after.deadline = inner.array.next_deadline();
+        after
+    }
+
+    fn carry_out(self: &Arc<Self>, after: After) -> Option<Append> {
+        if after.sent {
+            self.outside.flush();
+        }
+        for (reply, answer) in after.answers {
+            reply.give(answer);
+        }
+        for task in after.tasks {
+            self.run_task(task);
+        }
+        for request in after.asks {
+            self.outside.ask(request);
+        }
+        for alarm in after.alarms {
+            self.outside.alarm(alarm);
+        }
+        for pod in after.changed {
+            self.outside.status_changed(pod);
+        }
+        if let Some(deadline) = after.deadline {
+            self.timer.no_later_than(deadline);
+        }
+        let mut append = after.append;
+        for (pod, statement) in after.signs {
+            let signature = self.outside.sign(&statement);
+            let next = self.enter(Input::Signed { pod, statement, signature });
+            append = append.or(next);
+        }
+        append
+    }
+
+    fn run_task(self: &Arc<Self>, task: Task) {
+        let driver = self.clone();
+        self.run(move || {
+            let finished = block_on(task.future);
+            if !driver.is_stopping() {
+                driver.tell(Input::Finished(finished));
+            }
+        });
+    }
+}

@@ -1,0 +1,189 @@
+//! An array's connections as its driver sees them: frames out by peer and channel, frames in by reader threads.
+//!
+//! - H1: a frame is queued on the connection that is up at that moment, or dropped: the protocol's sessions notice.
+//! - H2: the thread that read a frame steps the core with it and carries the append out that comes of it; meanwhile a
+//!   standby reads on, so that a slow disk does not look like a lost link (decision 0001).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::thread;
+
+use bytes::{Bytes, BytesMut};
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use metropod_core::{Alarm, BulkPort, Channel, Input};
+use metropod_protocol::{ArrayId, MediatorRequest, PodId, Statement};
+
+use crate::driver::{Driver, Outside};
+use crate::identity::Identity;
+use crate::link::{self, Link, LinkEvent};
+use crate::mediator::Client;
+use crate::reading;
+
+/// Kind of every frame on array connections; the core's own frames tell the rest.
+const FRAME_KIND: u8 = 1;
+
+/// See the module's text.
+pub(crate) struct Hub {
+    identity: Arc<Identity>,
+    links: RwLock<HashMap<(ArrayId, Channel), Link>>,
+    mediator: OnceLock<Client>,
+    driver: OnceLock<Weak<Driver>>,
+    alarms: Mutex<Vec<Alarm>>,
+    events: (Sender<Option<LinkEvent>>, Receiver<Option<LinkEvent>>),
+}
+
+/// Alarms kept for those who ask.
+const ALARMS_MAX: usize = 256;
+
+impl Hub {
+    pub(crate) fn new(identity: Arc<Identity>) -> Arc<Hub> {
+        Arc::new(Hub {
+            identity,
+            links: RwLock::new(HashMap::new()),
+            mediator: OnceLock::new(),
+            driver: OnceLock::new(),
+            alarms: Mutex::new(Vec::new()),
+            events: unbounded(),
+        })
+    }
+
+    /// Connects the hub to its driver and starts taking link events.
+    pub(crate) fn start(self: &Arc<Self>, driver: &Arc<Driver>) {
+        // A hub has one driver; a second call would change nothing.
+        let _first = self.driver.set(Arc::downgrade(driver));
+        let hub = self.clone();
+        thread::Builder::new()
+            .name("metropod-links".into())
+            .spawn(move || hub.take_events())
+            .expect("the system can start a handful of threads");
+    }
+
+    pub(crate) fn set_mediator(&self, client: Client) {
+        let _first = self.mediator.set(client);
+    }
+
+    /// Where the links put their events.
+    pub(crate) fn sink(&self) -> link::LinkSink {
+        let events = self.events.0.clone();
+        Box::new(move |event| {
+            // The receiver lives as long as the hub.
+            let _taken = events.send(Some(event));
+        })
+    }
+
+    pub(crate) fn stop(&self) {
+        let _taken = self.events.0.send(None);
+    }
+
+    pub(crate) fn driver(&self) -> Option<Arc<Driver>> {
+        self.driver.get().and_then(Weak::upgrade)
+    }
+
+    pub(crate) fn is_up(&self, peer: ArrayId, channel: Channel) -> bool {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).contains_key(&(peer, channel))
+    }
+
+    /// Alarms since the start, the newest last.
+    pub(crate) fn alarms(&self) -> Vec<Alarm> {
+        self.lock_alarms().clone()
+    }
+
+    fn lock_alarms(&self) -> MutexGuard<'_, Vec<Alarm>> {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_events(&self) {
+        while let Ok(Some(event)) = self.events.1.recv() {
+            let Some(driver) = self.driver() else { return };
+            match event {
+                LinkEvent::Up { peer, channel, link, reader } => {
+                    let channel = core_channel(channel);
+                    let key = (peer.id, channel);
+                    self.links.write().unwrap_or_else(PoisonError::into_inner).insert(key, link);
+                    driver.tell(Input::LinkUp { peer: peer.id, channel });
+                    reading::start(&driver, peer.id, channel, reader);
+                }
+                LinkEvent::Down { peer, channel, connection, .. } => {
+                    let channel = core_channel(channel);
+                    let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+                    let present = links.get(&(peer, channel)).is_some_and(|link| link.number() == connection);
+                    if present {
+                        links.remove(&(peer, channel));
+                    }
+                    drop(links);
+                    if present {
+                        driver.tell(Input::LinkDown { peer, channel });
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Outside for Hub {
+    fn queue(&self, peer: ArrayId, channel: Channel, parts: Vec<Bytes>) {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(&(peer, channel)) {
+            let (head, body) = head_and_body(parts);
+            // A connection that is closed or full is reported by its own event.
+            let _dropped = link.queue(FRAME_KIND, 0, head, body);
+        }
+    }
+
+    fn flush(&self) {
+        for link in self.links.read().unwrap_or_else(PoisonError::into_inner).values() {
+            link.flush();
+        }
+    }
+
+    fn ask(&self, request: MediatorRequest) {
+        if let Some(mediator) = self.mediator.get() {
+            mediator.ask(request);
+        }
+    }
+
+    fn sign(&self, statement: &Statement) -> Bytes {
+        Bytes::copy_from_slice(&self.identity.sign(&statement.to_sign()).to_bytes())
+    }
+
+    fn status_changed(&self, _: PodId) {}
+
+    fn alarm(&self, alarm: Alarm) {
+        tracing::warn!(?alarm, "alarm");
+        let mut alarms = self.lock_alarms();
+        if alarms.len() == ALARMS_MAX {
+            alarms.remove(0);
+        }
+        alarms.push(alarm);
+    }
+}
+
+impl BulkPort for Hub {
+    fn send(&self, peer: ArrayId, parts: Vec<Bytes>) {
+        let link = {
+            let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+            links.get(&(peer, Channel::Bulk)).cloned()
+        };
+        if let Some(link) = link {
+            let (head, body) = head_and_body(parts);
+            let _dropped = link.send(FRAME_KIND, 0, head, body);
+        }
+    }
+}
+
+fn core_channel(channel: link::Channel) -> Channel {
+    match channel {
+        link::Channel::Sync => Channel::Sync,
+        link::Channel::Bulk => Channel::Bulk,
+    }
+}
+
+/// A link takes two parts: small ones go together, the last, which is the payload, stays as it is.
+fn head_and_body(mut parts: Vec<Bytes>) -> (Bytes, Bytes) {
+    let body = parts.pop().unwrap_or_default();
+    let mut head = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    for part in &parts {
+        head.extend_from_slice(part);
+    }
+    (head.freeze(), body)
+}

@@ -1,0 +1,199 @@
+//! Puts together what an array tells about itself.
+
+use metropod_core::{Array as Core, CatchUp, Channel, Pod};
+use metropod_protocol::{ArrayId, MediatorStatus, Side, Time};
+
+use crate::array::Array;
+use crate::driver::now;
+use crate::status::{
+    ArrayStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, SideStatus, SnapshotStatus,
+    VolumeStatus,
+};
+
+impl Array {
+    /// The array itself.
+    pub fn status(&self) -> ArrayStatus {
+        let inner = self.inner();
+        inner.driver.look(|array| {
+            let (journal_bytes, journal_budget_bytes) = array.journal_bytes();
+            let store = array.store().stats();
+            ArrayStatus {
+                name: inner.name.clone(),
+                id: hex(&inner.id.0),
+                listen: inner.address.to_string(),
+                mediator_status: match array.mediator() {
+                    Some(_) => MediatorWord::Online,
+                    None => MediatorWord::Unreachable,
+                },
+                journal_bytes,
+                journal_budget_bytes,
+                chunks: store.chunks,
+                logical_bytes: store.logical_bytes,
+                stored_bytes: store.stored_bytes,
+            }
+        })
+    }
+
+    /// Pods held here, by name.
+    pub fn pods(&self) -> Vec<PodStatus> {
+        let names = self.peer_names();
+        let name_of = |id: ArrayId| {
+            if id == self.inner().id {
+                self.inner().name.clone()
+            } else {
+                names.get(&id).cloned().unwrap_or_else(|| hex(&id.0))
+            }
+        };
+        let mut pods = self.inner().driver.look(|array| {
+            array.pods().map(|pod| pod_status(array, pod, now(), &name_of)).collect::<Vec<_>>()
+        });
+        pods.sort_by(|one, other| one.name.cmp(&other.name));
+        pods
+    }
+
+    /// The pod called `name`, if it is held here.
+    pub fn pod(&self, name: &str) -> Option<PodStatus> {
+        self.pods().into_iter().find(|pod| pod.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Volumes of all pods held here.
+    pub fn volumes(&self) -> Vec<VolumeStatus> {
+        self.inner().driver.look(|array| {
+            let mut volumes = Vec::new();
+            for pod in array.pods() {
+                let namespace = pod.namespace();
+                for (id, volume) in &namespace.volumes {
+                    let serial = format!("{}{:08x}", hex(&pod.id().0[..8]), id.0);
+                    volumes.push(VolumeStatus {
+                        name: format!("{}::{}", namespace.name, volume.name),
+                        id: format!("{}-{:x}", hex(&pod.id().0), id.0),
+                        size_bytes: volume.size_bytes,
+                        serial,
+                    });
+                }
+            }
+            volumes
+        })
+    }
+
+    /// Snapshots of all pods held here.
+    pub fn snapshots(&self) -> Vec<SnapshotStatus> {
+        self.inner().driver.look(|array| {
+            let mut snapshots = Vec::new();
+            for pod in array.pods() {
+                let namespace = pod.namespace();
+                for (id, snapshot) in &namespace.snapshots {
+                    let Some(volume) = namespace.volumes.get(&id.volume) else { continue };
+                    snapshots.push(SnapshotStatus {
+                        name: format!("{}::{}.{}", namespace.name, volume.name, snapshot.suffix),
+                        size_bytes: snapshot.size_bytes,
+                    });
+                }
+            }
+            snapshots
+        })
+    }
+
+    /// Arrays this one knows.
+    pub fn connections(&self) -> Vec<ConnectionStatus> {
+        let inner = self.inner();
+        let links = inner.links.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        links
+            .peers()
+            .into_iter()
+            .map(|status| ConnectionStatus {
+                name: status.peer.name.clone(),
+                id: hex(&status.peer.id.0),
+                address: status.peer.addresses.first().cloned().unwrap_or_default(),
+                sync_up: inner.hub.is_up(status.peer.id, Channel::Sync),
+                bulk_up: inner.hub.is_up(status.peer.id, Channel::Bulk),
+            })
+            .collect()
+    }
+
+    /// Alarms since the start, the newest last, in words.
+    pub fn alarms(&self) -> Vec<String> {
+        self.inner().hub.alarms().iter().map(|alarm| format!("{alarm:?}")).collect()
+    }
+}
+
+fn pod_status(array: &Core, pod: &Pod, now: Time, name_of: &impl Fn(ArrayId) -> String) -> PodStatus {
+    let status = pod.machine().status(now);
+    let me = array.id();
+    let resync = resync(pod.catch_up(), now);
+    let side = |id: ArrayId, side: Side, mediator_status: MediatorWord| {
+        let word = side_status(side);
+        let behind = matches!(word, SideStatus::Baselining | SideStatus::Resyncing);
+        PodSide {
+            name: name_of(id),
+            status: word,
+            sequencer: status.sequencer == Some(id),
+            pre_elected: status.pre_elected == Some(id),
+            mediator_status,
+            progress: resync.filter(|_| behind).map(|resync| share(&resync)),
+            resync: resync.filter(|_| behind),
+        }
+    };
+    let mut arrays = vec![side(me, status.mine, mediator_word(status.mediator))];
+    if let Some((peer, peer_side)) = status.peer {
+        arrays.push(side(peer, peer_side, MediatorWord::Unknown));
+    }
+    let namespace = pod.namespace();
+    PodStatus {
+        name: namespace.name.to_string(),
+        id: pod.id(),
+        epoch: status.epoch,
+        arrays,
+        failover_preference: namespace.preferred.map(name_of),
+        volumes: namespace.volumes.len(),
+        size_bytes: namespace.volumes.values().map(|volume| volume.size_bytes).sum(),
+    }
+}
+
+fn resync(catch_up: &CatchUp, now: Time) -> Option<Resync> {
+    let counts = catch_up.progress()?.snapshot();
+    let began = catch_up.began().unwrap_or(now);
+    let elapsed_ms = now.since(began).0 / 1_000_000;
+    let rate_bytes_per_s = (counts.bytes_done * 1000).checked_div(elapsed_ms).unwrap_or(0);
+    let left = counts.bytes_logical.saturating_sub(counts.bytes_done);
+    Some(Resync {
+        bytes_logical: counts.bytes_logical,
+        bytes_done: counts.bytes_done,
+        bytes_referenced: counts.bytes_referenced,
+        bytes_compressed: counts.bytes_compressed,
+        bytes_wire: counts.bytes_wire,
+        bytes_saved: counts.bytes_done.saturating_sub(counts.bytes_wire),
+        rate_bytes_per_s,
+        eta_ms: (left * 1000).checked_div(rate_bytes_per_s),
+    })
+}
+
+fn share(resync: &Resync) -> f64 {
+    if resync.bytes_logical == 0 { 1.0 } else { resync.bytes_done as f64 / resync.bytes_logical as f64 }
+}
+
+fn side_status(side: Side) -> SideStatus {
+    match side {
+        Side::Online => SideStatus::Online,
+        Side::Paused => SideStatus::Paused,
+        Side::Suspended => SideStatus::Suspended,
+        Side::Offline => SideStatus::Offline,
+        Side::Resyncing => SideStatus::Resyncing,
+        Side::Baselining => SideStatus::Baselining,
+        Side::Unknown => SideStatus::Unknown,
+    }
+}
+
+fn mediator_word(status: MediatorStatus) -> MediatorWord {
+    match status {
+        MediatorStatus::None => MediatorWord::Unknown,
+        MediatorStatus::Reachable => MediatorWord::Online,
+        MediatorStatus::Unreachable => MediatorWord::Unreachable,
+        MediatorStatus::Wrong => MediatorWord::Wrong,
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

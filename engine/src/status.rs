@@ -1,0 +1,181 @@
+//! What an array tells about itself, as plain values.
+
+use metropod_protocol::{Epoch, PodId};
+
+/// One side's state of a pod, in users' words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SideStatus {
+    /// Serves reads and writes.
+    Online,
+    /// Holds I/O silently; in sync.
+    Paused,
+    /// Held I/O for too long: paths fail; in sync, still asking.
+    Suspended,
+    /// Being filled for the first time.
+    Baselining,
+    /// Being brought level.
+    Resyncing,
+    /// Behind or without the right: I/O fails.
+    Offline,
+    /// Not in contact.
+    Unknown,
+}
+
+impl SideStatus {
+    /// The word users see.
+    pub fn word(self) -> &'static str {
+        match self {
+            SideStatus::Online => "online",
+            SideStatus::Paused => "paused",
+            SideStatus::Suspended => "suspended",
+            SideStatus::Baselining => "baselining",
+            SideStatus::Resyncing => "resyncing",
+            SideStatus::Offline => "offline",
+            SideStatus::Unknown => "unknown",
+        }
+    }
+}
+
+/// How an array sees the mediator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MediatorWord {
+    /// Session open.
+    Online,
+    /// No session.
+    Unreachable,
+    /// Another mediator than the pod's.
+    Wrong,
+    /// Not known from here, or none is set up.
+    Unknown,
+}
+
+impl MediatorWord {
+    /// The word users see.
+    pub fn word(self) -> &'static str {
+        match self {
+            MediatorWord::Online => "online",
+            MediatorWord::Unreachable => "unreachable",
+            MediatorWord::Wrong => "wrong",
+            MediatorWord::Unknown => "unknown",
+        }
+    }
+}
+
+/// How far a resync is. All counts in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Resync {
+    /// Address space that differs.
+    pub bytes_logical: u64,
+    /// Of it, done.
+    pub bytes_done: u64,
+    /// Of it, named only: the other side had the content.
+    pub bytes_referenced: u64,
+    /// Shipped content, as stored.
+    pub bytes_compressed: u64,
+    /// Everything that crossed the wire.
+    pub bytes_wire: u64,
+    /// `bytes_done` less `bytes_wire`, at least zero.
+    pub bytes_saved: u64,
+    /// Average rate of `bytes_done` since the round began.
+    pub rate_bytes_per_s: u64,
+    /// Milliseconds left at that rate, if it is known.
+    pub eta_ms: Option<u64>,
+}
+
+/// A pod at one of its arrays.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodSide {
+    /// The array's name, or its id in hexadecimal if the name is not known.
+    pub name: String,
+    /// Its state.
+    pub status: SideStatus,
+    /// Whether it orders.
+    pub sequencer: bool,
+    /// Whether it holds the right to go on alone.
+    pub pre_elected: bool,
+    /// How it sees the mediator.
+    pub mediator_status: MediatorWord,
+    /// Share of the resync that is done, from 0 to 1.
+    pub progress: Option<f64>,
+    /// The resync under way.
+    pub resync: Option<Resync>,
+}
+
+/// A pod as one array sees it, from local state alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodStatus {
+    /// Name.
+    pub name: String,
+    /// Id.
+    pub id: PodId,
+    /// Newest configuration.
+    pub epoch: Epoch,
+    /// This array first, then the other.
+    pub arrays: Vec<PodSide>,
+    /// Name of the preferred array.
+    pub failover_preference: Option<String>,
+    /// Number of volumes.
+    pub volumes: usize,
+    /// Sum of the volumes' sizes, in bytes.
+    pub size_bytes: u64,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeStatus {
+    /// `pod::vol`.
+    pub name: String,
+    /// Id, unique for ever: pod id and number, in hexadecimal.
+    pub id: String,
+    /// Size, in bytes.
+    pub size_bytes: u64,
+    /// Serial number shown to hosts, the same on both arrays.
+    pub serial: String,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotStatus {
+    /// `pod::vol.suffix`.
+    pub name: String,
+    /// Size of the volume when it was taken, in bytes.
+    pub size_bytes: u64,
+}
+
+/// A connected array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionStatus {
+    /// The array's name.
+    pub name: String,
+    /// Its id, in hexadecimal.
+    pub id: String,
+    /// Address it is dialled at.
+    pub address: String,
+    /// Whether the sync connection is up.
+    pub sync_up: bool,
+    /// Whether the bulk connection is up.
+    pub bulk_up: bool,
+}
+
+/// An array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrayStatus {
+    /// Name.
+    pub name: String,
+    /// Id, in hexadecimal.
+    pub id: String,
+    /// Address arrays connect to.
+    pub listen: String,
+    /// How it sees the mediator.
+    pub mediator_status: MediatorWord,
+    /// Journal bytes in use.
+    pub journal_bytes: u64,
+    /// Journal budget, in bytes.
+    pub journal_budget_bytes: u64,
+    /// Chunks stored.
+    pub chunks: u64,
+    /// Their raw size, in bytes.
+    pub logical_bytes: u64,
+    /// Their stored size, in bytes.
+    pub stored_bytes: u64,
+}
