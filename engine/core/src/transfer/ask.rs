@@ -87,12 +87,27 @@ impl Asks {
     pub(super) fn candidates(&self, names: &[Digest]) -> Vec<usize> {
         let mut seen = FxHashSet::default();
         let fresh = |name: &Digest| !self.asked.contains(name);
-        names.iter().enumerate().filter(|(_, name)| fresh(name) && seen.insert(**name)).map(|(at, _)| at).collect()
+        names
+            .iter()
+            .enumerate()
+            .filter(|(_, name)| fresh(name) && seen.insert(**name))
+            .map(|(at, _)| at)
+            .collect()
     }
 
     /// Opens an admitted batch of which the content at `lacking` is not in the store.
-    pub(super) fn open(&mut self, seq: u64, entries: usize, names: Vec<Digest>, lacking: Vec<usize>) -> Standing {
-        let tally = Tally { named: content_bytes(names.len() as u64), shipped: content_bytes(lacking.len() as u64), stored: 0 };
+    pub(super) fn open(
+        &mut self,
+        seq: u64,
+        entries: usize,
+        names: Vec<Digest>,
+        lacking: Vec<usize>,
+    ) -> Standing {
+        let tally = Tally {
+            named: content_bytes(names.len() as u64),
+            shipped: content_bytes(lacking.len() as u64),
+            stored: 0,
+        };
         if lacking.is_empty() {
             return Standing::Done(tally);
         }

@@ -20,10 +20,10 @@ use super::walk::Leg;
 use super::{NAMESPACE_BYTES_MAX, POINTS_MAX, TOUCHED_BLOCKS_MAX};
 use crate::codec::{DecodeError, Reader, put_blob, put_count, put_option};
 use crate::names::{SnapshotId, VolumeId};
-use crate::namespace::{Namespace, PodImage, size_is_valid};
+use crate::namespace::{Namespace, PodImage};
 
 /// Longest encoding of one point, in bytes.
-pub(super) const POINT_BYTES_MAX: usize = 26;
+pub(super) const POINT_BYTES_MAX: usize = 18;
 
 /// Shortest encoding of one point, in bytes.
 const POINT_BYTES_MIN: usize = 10;
@@ -76,10 +76,7 @@ pub enum Base {
     /// Zeroes.
     Nothing,
     /// The volume at the common point.
-    Common {
-        /// Its size there, in bytes.
-        size_bytes: u64,
-    },
+    Common,
     /// The point before, which is of the same volume.
     Previous,
 }
@@ -168,7 +165,7 @@ impl Begin {
         let mut points = Vec::new();
         for (volume, targets) in volumes {
             let mut base = match from.and_then(|from| from.base_of(volume)) {
-                Some(common) => Base::Common { size_bytes: common.size_bytes() },
+                Some(_) => Base::Common,
                 None => Base::Nothing,
             };
             for target in targets {
@@ -192,7 +189,7 @@ impl Begin {
             let base = match point.base {
                 Base::Nothing => None,
                 Base::Previous => legs.last().map(|leg| leg.image.clone()),
-                Base::Common { .. } => {
+                Base::Common => {
                     let volume = point.target.volume();
                     let from = from.expect("a round is planned for the common point it is sent from");
                     touched.extend(from.touched.iter().flat_map(|touched| touched.ranges(volume)));
@@ -264,7 +261,7 @@ impl Begin {
             let ordered = before.is_none_or(|before| before.order() < point.target.order());
             let based = match point.base {
                 Base::Nothing => !follows,
-                Base::Common { size_bytes } => !follows && self.from.is_some() && size_is_valid(size_bytes),
+                Base::Common => !follows && self.from.is_some(),
                 Base::Previous => follows,
             };
             if !ordered || !based || point.target.size_bytes(&namespace).is_none() {
@@ -308,10 +305,7 @@ fn put_point(out: &mut BytesMut, point: &Point) {
     }
     match point.base {
         Base::Nothing => out.put_u8(0),
-        Base::Common { size_bytes } => {
-            out.put_u8(1);
-            out.put_u64_le(size_bytes);
-        }
+        Base::Common => out.put_u8(1),
         Base::Previous => out.put_u8(2),
     }
 }
@@ -324,7 +318,7 @@ fn read_point(reader: &mut Reader) -> Result<Point, DecodeError> {
     };
     let base = match reader.u8()? {
         0 => Base::Nothing,
-        1 => Base::Common { size_bytes: reader.u64()? },
+        1 => Base::Common,
         2 => Base::Previous,
         _ => return Err(DecodeError::Value { field: "base" }),
     };

@@ -1,6 +1,6 @@
 //! Why a round ended without a result, split by what the core can do next.
 
-use metropod_dedupe::{Digest, ReadError, Store, StoreError};
+use metropod_dedupe::{Digest, ReadError, Store, WriteError};
 use metropod_snapshots::{MapError, NodeStore};
 
 use super::begin::Target;
@@ -42,12 +42,12 @@ pub enum TransferError {
     /// A map could not be walked or folded.
     #[error("a volume's map cannot be read or written")]
     Map(#[from] MapError<<Store as NodeStore>::Error>),
-    /// Stored content could not be read.
+    /// Stored content could not be read, or the index could not be asked.
     #[error("stored content cannot be read")]
     Read(#[from] ReadError),
-    /// Received content could not be written, or the index could not be asked.
+    /// Received content could not be written.
     #[error("received content cannot be stored")]
-    Store(#[from] StoreError),
+    Write(#[from] WriteError),
 }
 
 impl TransferError {
@@ -59,7 +59,7 @@ impl TransferError {
             TransferError::MissingBase { .. } => Some(AbortReason::MissingBase),
             TransferError::Corrupt { .. } => Some(AbortReason::Corrupt),
             TransferError::TooLarge { .. } => Some(AbortReason::Other),
-            TransferError::Map(_) | TransferError::Read(_) | TransferError::Store(_) => {
+            TransferError::Map(_) | TransferError::Read(_) | TransferError::Write(_) => {
                 Some(AbortReason::Storage)
             }
         }

@@ -187,7 +187,9 @@ impl Message {
     /// Bytes that a waiting message keeps in memory, about.
     pub(super) fn memory_bytes(&self) -> usize {
         let body: usize = match &self.body {
-            Body::Begin(begin) => begin.namespace.len() + begin.points.len() * size_of::<super::begin::Point>(),
+            Body::Begin(begin) => {
+                begin.namespace.len() + begin.points.len() * size_of::<super::begin::Point>()
+            }
             Body::Changes { entries, .. } => entries.len() * size_of::<Extent>(),
             Body::Need { lacking, .. } => lacking.len(),
             Body::Chunks { payloads, .. } => {

@@ -100,7 +100,8 @@ pub const VERIFY_RUN: usize = 32;
 
 const BLOCK_BYTES: usize = crate::operation::BLOCK_BYTES as usize;
 
-const _: () = assert!(WINDOW_ENTRIES >= 4 * BATCH_ENTRIES && WINDOW_BATCHES >= 4, "the pipeline stays filled");
+const _: () =
+    assert!(WINDOW_ENTRIES >= 4 * BATCH_ENTRIES && WINDOW_BATCHES >= 4, "the pipeline stays filled");
 const _: () = assert!(WINDOW_ENTRIES >= BATCH_ENTRIES_MAX, "any legal batch fits the window");
 const _: () = assert!(CHUNKS_BYTES + 2 * BLOCK_BYTES <= FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_ENTRIES_MAX * message::ENTRY_BYTES_MAX + 64 <= FRAME_BYTES_MAX);

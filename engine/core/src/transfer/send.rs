@@ -20,7 +20,8 @@ use super::progress::Progress;
 use super::turns::{give_way, join_all};
 use super::walk::{Leg, Walk};
 use super::{
-    ASKS_MAX, BATCH_ENTRIES, BATCH_ENTRIES_MAX, CHUNKS_BYTES, Port, READ_DEPTH, WINDOW_BATCHES, WINDOW_ENTRIES,
+    ASKS_MAX, BATCH_ENTRIES, BATCH_ENTRIES_MAX, CHUNKS_BYTES, Port, READ_DEPTH, WINDOW_BATCHES,
+    WINDOW_ENTRIES,
 };
 use crate::namespace::PodImage;
 

@@ -27,12 +27,14 @@ impl Touched {
         Touched::default()
     }
 
-    /// Adds the blocks of a byte range that an entry writes or zeroes. A resize touches what lies between the sizes.
+    /// Adds the blocks of a byte range that an entry writes or zeroes. An entry that shrinks a volume touches what it
+    /// cuts off; growth need not be named.
     pub fn add(&mut self, volume: VolumeId, offset: u64, length: u64) {
         if length == 0 {
             return;
         }
-        let (mut start, mut end) = (offset / BLOCK_BYTES, offset.saturating_add(length).div_ceil(BLOCK_BYTES));
+        let (mut start, mut end) =
+            (offset / BLOCK_BYTES, offset.saturating_add(length).div_ceil(BLOCK_BYTES));
         let ranges = self.volumes.entry(volume).or_default();
         while let Some((first, last)) = ranges.range(..=end).next_back().map(|(first, last)| (*first, *last))
             && last >= start
@@ -88,7 +90,9 @@ mod tests {
     #[test]
     fn ranges_that_touch_become_one_and_survive_encoding() {
         let mut touched = Touched::new();
-        for (offset, length) in [(4096, 4096), (20 * 4096, 1), (8192 + 5, 1), (0, 0), (40960, 8192), (8 * 4096, 3 * 4096)] {
+        for (offset, length) in
+            [(4096, 4096), (20 * 4096, 1), (8192 + 5, 1), (0, 0), (40960, 8192), (8 * 4096, 3 * 4096)]
+        {
             touched.add(VolumeId(1), offset, length);
         }
         touched.add(VolumeId(2), 100, 5000);

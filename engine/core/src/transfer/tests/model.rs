@@ -91,7 +91,8 @@ impl Pod {
                 self.maps.remove(&id);
             }
             Op::Write { volume, block: at, content } => {
-                let Reduced::Chunk { digest, payload } = reduce(&block(*content), Compression::WhenItPays) else {
+                let Reduced::Chunk { digest, payload } = reduce(&block(*content), Compression::WhenItPays)
+                else {
                     panic!("test content is not zero");
                 };
                 self.store.stage(Domain::Data, digest, payload);
@@ -127,8 +128,7 @@ impl Pod {
             }
             Op::Resize { volume, size_bytes } => {
                 let before = self.maps[&VolumeId(*volume)].size_bytes();
-                let (low, high) = (before.min(*size_bytes), before.max(*size_bytes));
-                touched.add(VolumeId(*volume), low, high - low);
+                touched.add(VolumeId(*volume), *size_bytes, before.saturating_sub(*size_bytes));
             }
             Op::Create { .. } | Op::Destroy(_) | Op::Snapshot(_) | Op::DropSnapshot { .. } => {}
         }

@@ -40,7 +40,11 @@ fn any_op(random: &mut Random, pod: &Pod) -> Op {
             Op::Zero { volume, blocks: start..start + 1 + random.below(40) }
         }
         // Few blocks and few contents, so that blocks are changed back.
-        _ => Op::Write { volume, block: random.below(blocks.min(24)) * (blocks / 24), content: 1 + random.below(12) },
+        _ => Op::Write {
+            volume,
+            block: random.below(blocks.min(24)) * (blocks / 24),
+            content: 1 + random.below(12),
+        },
     }
 }
 
@@ -86,7 +90,8 @@ fn history(seed: u64) {
             }
             let next = source.freeze();
             let round = Round::from(at, from, touched);
-            Round { fold_entries: 1 + random.below(200) as usize, ..round }.run_well(&mut source, &mut target);
+            Round { fold_entries: 1 + random.below(200) as usize, ..round }
+                .run_well(&mut source, &mut target);
             assert_equal(&mut source, &mut target);
             (at, from, touched) = (source.applied, next, None);
         }
@@ -97,7 +102,8 @@ fn history(seed: u64) {
 #[test]
 fn any_history_is_brought_level_by_rounds() {
     #[allow(clippy::disallowed_methods, reason = "the number of seeds is the one thing a test run is told")]
-    let seeds = std::env::var("METROPOD_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS_DEFAULT);
+    let seeds =
+        std::env::var("METROPOD_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS_DEFAULT);
     for seed in 0..seeds {
         println!("seed {seed}");
         history(seed);
