@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use metropod_dedupe::Store;
 use metropod_journal::media::{Cause, Create, Durability, Io, MediaError, Open};
 use metropod_journal::Lsn;
@@ -98,6 +98,7 @@ pub fn run_name(number: u64) -> String {
 /// Writes a checkpoint and cleans up after it.
 pub async fn write(io: &Io, store: &Store, draft: Draft) -> Result<Checkpointed, FlowError> {
     let state = store.flush().await?;
+    let flushed = state.clone();
     let places = write_layers(io, &draft).await?;
     let manifest = Manifest {
         number: draft.number,
@@ -114,7 +115,7 @@ pub async fn write(io: &Io, store: &Store, draft: Draft) -> Result<Checkpointed,
     write_file(io, "CURRENT.new", vec![Bytes::from(name)]).await?;
     io.rename("CURRENT.new", CURRENT).await?;
     io.sync_dir("").await?;
-    store.committed();
+    store.committed(&flushed);
     remove_unnamed(io, draft.number, &places).await;
     Ok(Checkpointed { number: draft.number, places })
 }
@@ -127,12 +128,11 @@ async fn write_layers(io: &Io, draft: &Draft) -> Result<LayerPlaces, FlowError> 
         let place = match draft.places.get(&layer.id()) {
             Some(place) => *place,
             None => {
-                let mut bytes = BytesMut::new();
-                layer.encode(&mut bytes);
+                let bytes = layer.encode();
                 let length = bytes.len() as u64;
                 let place = LayerPlace { run: draft.number, offset, length };
                 offset += length;
-                parts.push(bytes.freeze());
+                parts.push(Bytes::from(bytes));
                 place
             }
         };

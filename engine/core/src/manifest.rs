@@ -17,6 +17,7 @@ use crate::codec::{DecodeError, Reader, put_blob, put_count, put_option};
 use crate::names::{SnapshotId, VolumeId};
 use crate::namespace::{Namespace, PodImage};
 use crate::pod::ForkPoint;
+use crate::transfer::Touched;
 
 const MAGIC: [u8; 8] = *b"MPODMANI";
 const VERSION: u16 = 1;
@@ -157,6 +158,7 @@ fn encode_pod(pod: &PodDraft, out: &mut BytesMut) {
         out.put_slice(&fork.config.0);
         encode_position(&fork.at, out);
         encode_image(&fork.image, out);
+        put_option(out, fork.touched.as_ref(), |out, touched| touched.encode(out));
     });
 }
 
@@ -171,6 +173,7 @@ fn decode_pod(reader: &mut Reader, layers: &BTreeMap<LayerId, Arc<Layer>>) -> Re
             config: ConfigId(reader.array()?),
             at: decode_position(reader)?,
             image: decode_image(reader, layers)?,
+            touched: reader.option(Touched::decode)?,
         })
     })?;
     Ok(PodDraft { id, state, applied, image, fork })

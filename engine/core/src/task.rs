@@ -7,15 +7,16 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use metropod_dedupe::Reduced;
-use metropod_journal::Spare;
+use metropod_dedupe::{ReadError, Reduced, WriteError};
+use metropod_journal::{PrepareError, Spare};
 use metropod_journal::media::MediaError;
 use metropod_protocol::PodId;
-use metropod_snapshots::Image;
+use metropod_snapshots::{ChunkStoreError, Image, MapError};
 
 use crate::checkpoint::Checkpointed;
 use crate::names::VolumeId;
 use crate::namespace::PodImage;
+use crate::transfer::TransferError;
 
 /// A flow to run to its end.
 pub struct Task {
@@ -36,11 +37,59 @@ pub enum FlowError {
     Peer,
 }
 
+impl From<MediaError> for FlowError {
+    fn from(error: MediaError) -> FlowError {
+        FlowError::Media(error)
+    }
+}
+
+impl From<WriteError> for FlowError {
+    fn from(error: WriteError) -> FlowError {
+        let (WriteError::Segment(source) | WriteError::Sync(source) | WriteError::Index(source)) = error else {
+            return FlowError::Damaged;
+        };
+        FlowError::Media(source)
+    }
+}
+
+impl From<ReadError> for FlowError {
+    fn from(error: ReadError) -> FlowError {
+        match error {
+            ReadError::Media { source, .. } => FlowError::Media(source),
+            _ => FlowError::Damaged,
+        }
+    }
+}
+
+impl From<MapError<ChunkStoreError>> for FlowError {
+    fn from(error: MapError<ChunkStoreError>) -> FlowError {
+        match error {
+            MapError::Node { source, .. } | MapError::Stage { source } => match source {
+                ChunkStoreError::Read(error) => error.into(),
+                ChunkStoreError::Write(error) => error.into(),
+                _ => FlowError::Damaged,
+            },
+            _ => FlowError::Damaged,
+        }
+    }
+}
+
+impl From<TransferError> for FlowError {
+    fn from(error: TransferError) -> FlowError {
+        match error {
+            TransferError::Map(error) => error.into(),
+            TransferError::Read(error) => error.into(),
+            TransferError::Store(error) => error.into(),
+            _ => FlowError::Peer,
+        }
+    }
+}
+
 /// How a flow ended.
 #[derive(Debug)]
 pub enum Finished {
     /// A journal segment is ready.
-    Segment(Result<Spare, MediaError>),
+    Segment(Result<Spare, PrepareError>),
     /// Staged payloads went to segments.
     Destaged(Result<(), FlowError>),
     /// A checkpoint is durable.

@@ -81,7 +81,7 @@ number!(
 impl Index {
     /// The index after this one.
     pub const fn next(self) -> Index {
-        Index(self.0 + 1)
+        Index(self.0.saturating_add(1))
     }
 
     /// The index before this one; zero stays zero.

@@ -109,7 +109,7 @@ impl Log {
     }
 
     /// Configurations from the one written at `index` on.
-    pub fn from_configuration(&self, index: Index) -> &[HistoryItem] {
+    pub fn configurations_from(&self, index: Index) -> &[HistoryItem] {
         let before = self.history.partition_point(|item| item.first < index);
         &self.history[before..]
     }

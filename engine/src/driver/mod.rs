@@ -162,7 +162,7 @@ impl Driver {
     /// Carries an append out on this thread and steps with its end; gives the next one, if any.
     pub(crate) fn append(self: &Arc<Self>, append: Append) -> Option<Append> {
         let result =
-            self.media.write(append.file, append.offset, &[append.data.as_slice()], Durability::Durable);
+            self.media.write(append.file, append.offset, &[&append.data], Durability::Durable);
         self.enter(Input::Appended { id: append.id, result })
     }
 

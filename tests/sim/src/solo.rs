@@ -18,7 +18,8 @@ use metropod_core::{
     Array, ArrayConfig, BulkPort, Command, Effect, HostError, Input, ManageError, Managed, Source,
 };
 use metropod_dedupe::{Compression, Reduced, StoreConfig, reduce};
-use metropod_journal::media::{Durability, Io, Media, SimMedia};
+use metropod_journal::media::sim::SimMedia;
+use metropod_journal::media::{Durability, Io, Media};
 use metropod_journal::{Append, JournalConfig};
 use metropod_protocol::{ArrayId, PodId, RequestId, Settings, Span, Time};
 
@@ -243,7 +244,7 @@ impl Solo {
 
     fn finish_append(&mut self) {
         let Some(append) = self.append.take() else { return };
-        let result = self.media.write(append.file, append.offset, &[append.data.as_slice()], Durability::Durable);
+        let result = self.media.write(append.file, append.offset, &[&append.data], Durability::Durable);
         if !self.media.is_dark() {
             self.input(Input::Appended { id: append.id, result });
         }

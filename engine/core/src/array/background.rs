@@ -8,8 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use metropod_dedupe::{Compression, reduce};
-use metropod_journal::Lsn;
-use metropod_journal::media::MediaError;
+use metropod_journal::{Lsn, PrepareError, Spare};
 use metropod_protocol::{DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Time};
 
 use super::{Array, DESTAGE_BYTES};
@@ -50,6 +49,11 @@ struct Capture {
 }
 
 impl Background {
+    /// Nothing runs; the newest checkpoint is `number`.
+    pub(super) fn after(number: u64) -> Background {
+        Background { started: number, ..Background::default() }
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         !self.preparing_segment
             && !self.destaging
@@ -177,14 +181,14 @@ impl Array {
         }
     }
 
-    fn segment_ready(&mut self, result: Result<metropod_journal::Spare, MediaError>) {
+    fn segment_ready(&mut self, result: Result<Spare, PrepareError>) {
         self.background.preparing_segment = false;
         match result {
             Ok(spare) => self.journal.add_spare(spare),
             Err(error) => {
                 // Without a segment nothing can be acknowledged any more; say so rather than hang.
-                self.poisoned = Some(error);
-                self.effects.push_back(Effect::Alarm(Alarm::JournalPoisoned(error)));
+                self.poisoned = Some(error.source);
+                self.effects.push_back(Effect::Alarm(Alarm::JournalPoisoned(error.source)));
             }
         }
     }

@@ -132,7 +132,7 @@ impl Array {
             links: BTreeSet::new(),
             mediator: None,
             admission: VecDeque::new(),
-            background: Background { started: found.number, ..Background::default() },
+            background: Background::after(found.number),
             layer_places: found.places,
             commands: Pending::default(),
             poisoned: None,

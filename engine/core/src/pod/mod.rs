@@ -18,14 +18,15 @@ mod reads;
 use std::collections::{BTreeMap, VecDeque};
 
 use metropod_journal::Lsn;
-use metropod_protocol::{ArrayId, ConfigId, Index, Machine, PodId, Position, RequestId, Ticket};
+use metropod_protocol::{ArrayId, Body, ConfigId, Index, Machine, PodId, Position, RequestId, Ticket};
 use metropod_snapshots::{Image, VolumeMap};
 
 use crate::catchup::CatchUp;
 use crate::layer_ids::LayerIds;
 use crate::names::{SnapshotId, VolumeId};
 use crate::namespace::{Namespace, PodImage};
-use crate::transfer::Begin;
+use crate::operation;
+use crate::transfer::{Begin, Common, Touched};
 
 pub use apply::{Applied, ApplyContext, MergeRequest};
 pub use manage::Answer;
@@ -40,6 +41,9 @@ pub struct ForkPoint {
     pub at: Position,
     /// Its content.
     pub image: PodImage,
+    /// What the peer may have changed since: the blocks of the entries after `at` that it may hold. `None`: it flipped to
+    /// this very point.
+    pub touched: Option<Touched>,
 }
 
 /// An entry in the log that the maps do not show yet.
@@ -196,6 +200,32 @@ impl Pod {
         self.changed = true;
     }
 
+    /// A frozen point that a joiner whose log ends at `end` has reached, for a round to start from.
+    pub(crate) fn common_with(&self, end: Position) -> Option<Common> {
+        let fork = self.fork.as_ref().filter(|fork| fork.at.index.0 > 0 && fork.at.index <= end.index)?;
+        let touched = match &fork.touched {
+            Some(touched) => Some(touched.clone()),
+            None if fork.at == end => None,
+            None => Some(self.touched_between(fork.at.index, end.index)?),
+        };
+        Some(Common { at: fork.at, image: fork.image.clone(), touched })
+    }
+
+    /// What the entries after `from` up to `to` touch; `None` if some are no longer held.
+    fn touched_between(&self, from: Index, to: Index) -> Option<Touched> {
+        let mut touched = Touched::new();
+        let mut index = from.next();
+        while index <= to {
+            if let Body::Operation { descriptor, .. } = &self.machine.entry(index)?.body
+                && let Some((volume, offset, length)) = operation::touches(descriptor)
+            {
+                touched.add(volume, offset, length);
+            }
+            index = index.next();
+        }
+        Some(touched)
+    }
+
     /// The array this one has invited, by the namespace.
     pub(crate) fn invites(&self) -> Option<ArrayId> {
         self.namespace.peer.filter(|(host, _)| *host == self.me).map(|(_, joiner)| joiner)
@@ -214,7 +244,11 @@ impl Pod {
     pub(crate) fn take_fork(&mut self, config: ConfigId, at: Position) {
         assert!(at.index == self.applied, "a fork freeze stands at the applied index");
         let image = self.freeze();
-        self.fork = Some(ForkPoint { config, at, image });
+        let mut touched = Touched::new();
+        for (volume, offset, length) in self.unapplied.iter().filter_map(|entry| entry.touches) {
+            touched.add(volume, offset, length);
+        }
+        self.fork = Some(ForkPoint { config, at, image, touched: Some(touched) });
         self.freeze_wanted = None;
     }
 

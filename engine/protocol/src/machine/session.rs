@@ -90,6 +90,8 @@ pub(super) struct Session {
     pub register_read: Option<(u64, ConfigId)>,
     pub register_seen: Option<(ConfigId, Option<Record>)>,
     pub peer_register_seen: Option<(ConfigId, Option<Record>)>,
+    /// A request asked in the peer's place: own number, the peer's.
+    pub carrying: Option<(u64, u64)>,
 }
 
 /// Why a session ended; decides how long its return is awaited.
@@ -350,6 +352,7 @@ impl Machine {
             register_read: None,
             register_seen: None,
             peer_register_seen: None,
+            carrying: None,
         }));
         if let Verdict::Behind { keep, mark } = verdict {
             self.fall_behind(now, keep, mark, report);
@@ -393,6 +396,8 @@ impl Machine {
             Frame::Answer { number, config } => self.on_answer(number, config),
             Frame::ConsentAsked(statement) => self.on_consent_asked(&statement),
             Frame::Consent { statement, signature } => self.on_consent(now, &statement, signature),
+            Frame::Carry { request, ask } => self.on_carry(request, ask),
+            Frame::Carried { request, answer } => self.on_carried(now, request, answer),
             Frame::RegisterSeen { config, record } => {
                 if let Contact::Open(session) = &mut self.contact {
                     session.peer_register_seen = Some((config, record));

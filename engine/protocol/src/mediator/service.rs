@@ -266,9 +266,15 @@ impl Service {
                     Ask::Read { .. } => now,
                     Ask::Swap { statement, preferred, .. } => {
                         let settled = self.started + self.settings.settle;
+                        // Who would be refused anyway waits for nobody.
+                        let takes = matches!(
+                            pod.register.swap(session.array, statement, &[]),
+                            Decision::Granted { changed: true, .. }
+                        );
                         match preferred {
                             Some(preferred)
-                                if statement.members.is_only(session.array)
+                                if takes
+                                    && statement.members.is_only(session.array)
                                     && *preferred != session.array =>
                             {
                                 settled.max(head_start_end(

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of the world")]
 
 pub mod array;
+pub mod faults;
 pub mod network;
 pub mod oracle;
 pub mod random;
@@ -88,6 +89,10 @@ pub struct World {
     /// No automatic copy when a joiner is ready.
     pub hold_catch_up: bool,
     pub hold_grants: bool,
+    pub settings: Settings,
+    /// Every frame that was delivered, if recording.
+    pub recorded: Vec<(usize, Message)>,
+    pub recording: bool,
 }
 
 impl World {
@@ -119,6 +124,9 @@ impl World {
             tracing: false,
             hold_catch_up: false,
             hold_grants: false,
+            settings: Settings::default(),
+            recorded: Vec::new(),
+            recording: false,
         };
         world.tracing = std::env::vars().any(|(name, _)| name == "METROPOD_TRACE");
         world
@@ -126,7 +134,13 @@ impl World {
 
     /// A stretched pod, both online, the right at the mediator.
     pub fn stretched(seed: u64) -> World {
+        World::stretched_with(seed, |_| {})
+    }
+
+    /// The same, prepared otherwise.
+    pub fn stretched_with(seed: u64, prepare: impl Fn(&mut World)) -> World {
         let mut world = World::new(seed);
+        prepare(&mut world);
         world.start_mediator(true);
         world.found();
         world.connect();
@@ -258,7 +272,7 @@ impl World {
             Event::Alive { array, session } => {
                 if self.mediator_sessions[array] == Some(session) {
                     let fit = !self.arrays[array].stalled;
-                    self.to_mediator(session, ServiceInput::Alive { session, fit });
+                    self.send_to_mediator(session, ServiceInput::Alive { session, fit });
                     self.after(ms(100), Event::Alive { array, session });
                 }
             }
@@ -376,7 +390,7 @@ impl World {
         at
     }
 
-    pub fn to_mediator(&mut self, session: SessionNumber, input: ServiceInput) {
+    pub fn send_to_mediator(&mut self, session: SessionNumber, input: ServiceInput) {
         let at = self.mediator_time(session, true);
         self.schedule(at, Event::ToMediator { session, input });
     }
@@ -388,7 +402,7 @@ impl World {
         self.next_session += 1;
         let session = SessionNumber(self.next_session);
         self.mediator_sessions[array] = Some(session);
-        self.to_mediator(session, ServiceInput::Connected { session, array: IDS[array] });
+        self.send_to_mediator(session, ServiceInput::Connected { session, array: IDS[array] });
         self.after(ms(1), Event::MediatorLink { array, session, up: true });
         self.after(ms(1), Event::Alive { array, session });
     }

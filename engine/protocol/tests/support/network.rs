@@ -135,6 +135,9 @@ impl World {
             return;
         }
         self.log(|| format!("{to} <- {from} {}", summary(&message)));
+        if self.recording {
+            self.recorded.push((to, message.clone()));
+        }
         self.step(to, Input::Receive(message));
     }
 }
