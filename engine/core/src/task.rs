@@ -8,8 +8,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use metropod_dedupe::{ReadError, Reduced, WriteError};
-use metropod_journal::{PrepareError, Spare};
 use metropod_journal::media::MediaError;
+use metropod_journal::{PrepareError, Spare};
 use metropod_protocol::PodId;
 use metropod_snapshots::{ChunkStoreError, Image, MapError};
 
@@ -45,7 +45,8 @@ impl From<MediaError> for FlowError {
 
 impl From<WriteError> for FlowError {
     fn from(error: WriteError) -> FlowError {
-        let (WriteError::Segment(source) | WriteError::Sync(source) | WriteError::Index(source)) = error else {
+        let (WriteError::Segment(source) | WriteError::Sync(source) | WriteError::Index(source)) = error
+        else {
             return FlowError::Damaged;
         };
         FlowError::Media(source)
@@ -79,7 +80,7 @@ impl From<TransferError> for FlowError {
         match error {
             TransferError::Map(error) => error.into(),
             TransferError::Read(error) => error.into(),
-            TransferError::Store(error) => error.into(),
+            TransferError::Write(error) => error.into(),
             _ => FlowError::Peer,
         }
     }

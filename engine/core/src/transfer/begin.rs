@@ -45,13 +45,19 @@ pub struct Common {
 pub enum Reach {
     /// Exactly at it.
     Exact,
-    /// At it or later, within the log that both have in common.
-    Beyond,
+    /// At it or later, but not beyond the last entry whose changes are named in any case.
+    Beyond {
+        /// That entry.
+        through: Index,
+    },
 }
 
 impl Common {
     fn reach(&self) -> Reach {
-        if self.touched.is_some() { Reach::Beyond } else { Reach::Exact }
+        match &self.touched {
+            Some(touched) => Reach::Beyond { through: touched.through() },
+            None => Reach::Exact,
+        }
     }
 
     /// The volume's content at the point, if changes to it can be told (B3).
@@ -216,7 +222,13 @@ impl Begin {
         out.put_u64_le(self.round);
         put_option(out, self.from, |out, (position, reach)| {
             put_position(out, position);
-            out.put_u8(u8::from(reach == Reach::Beyond));
+            match reach {
+                Reach::Exact => out.put_u8(0),
+                Reach::Beyond { through } => {
+                    out.put_u8(1);
+                    out.put_u64_le(through.0);
+                }
+            }
         });
         put_position(out, self.to);
         put_blob(out, &self.namespace);
@@ -234,7 +246,7 @@ impl Begin {
             let position = read_position(reader)?;
             match reader.u8()? {
                 0 => Ok((position, Reach::Exact)),
-                1 => Ok((position, Reach::Beyond)),
+                1 => Ok((position, Reach::Beyond { through: Index(reader.u64()?) })),
                 _ => Err(DecodeError::Value { field: "reach" }),
             }
         })?;

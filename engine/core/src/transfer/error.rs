@@ -19,7 +19,8 @@ pub enum TransferError {
     /// The other end broke the rules.
     #[error("the other array broke the rules of a transfer: {0}")]
     Violation(#[from] Violation),
-    /// The target does not hold what the round builds on: plan one from an earlier point or from nothing.
+    /// The target does not hold what the round builds on, or has gone further than the round allows for: plan one from
+    /// another point, or from nothing. The source sees `Aborted` with the same reason.
     #[error("the array does not hold {target:?} of the common point that the round builds on")]
     MissingBase {
         /// What is missing; `None` for the common point as a whole.

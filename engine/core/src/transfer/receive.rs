@@ -98,7 +98,7 @@ fn base_of(begin: &Begin, have: Option<Held>) -> Result<Option<PodImage>, Transf
     let Some((from, reach)) = begin.from else { return Ok(None) };
     let holds = |held: &Held| match reach {
         Reach::Exact => held.at == from,
-        Reach::Beyond => held.at.index >= from.index,
+        Reach::Beyond { through } => (from.index..=through).contains(&held.at.index),
     };
     match have.filter(holds) {
         Some(held) => Ok(Some(held.image)),

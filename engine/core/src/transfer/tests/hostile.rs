@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use metropod_dedupe::{Compression, Digest, pack};
+use metropod_protocol::Index;
 use metropod_snapshots::Extent;
 
 use super::model::{MIB, Op, Pod, block, name_of, position};
@@ -225,8 +226,10 @@ fn a_target_that_does_not_hold_the_common_point_says_so() {
         (11, None, true),
         (12, None, false),
         (10, None, false),
-        (10, Some(Touched::new()), true),
-        (12, Some(Touched::new()), false),
+        (10, Some(Touched::new(Index(11))), true),
+        (10, Some(Touched::new(Index(20))), true),
+        (10, Some(Touched::new(Index(10))), false),
+        (12, Some(Touched::new(Index(20))), false),
     ] {
         let (mut source, mut target) = (small(), Pod::new(1_000_000));
         Round::from_nothing().run_well(&mut source, &mut target);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use metropod_protocol::Index;
+
 use super::model::{MIB, Op, Pod, assert_equal, position};
 use super::rig::{POD, Round};
 use crate::transfer::{
@@ -14,7 +16,7 @@ fn write(volume: u64, block: u64, content: u64) -> Op {
 
 /// The common end of the log: both apply it; what it touches.
 fn apply_to_both(source: &mut Pod, target: &mut Pod, ops: &[Op]) -> Touched {
-    let mut touched = Touched::new();
+    let mut touched = Touched::new(Index(source.applied + ops.len() as u64));
     for op in ops {
         source.note(op, &mut touched);
         source.apply(op);
