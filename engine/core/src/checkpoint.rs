@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use metropod_dedupe::Store;
-use metropod_journal::media::{Cause, Create, Durability, Io, MediaError, Open};
 use metropod_journal::Lsn;
-use metropod_protocol::{ArrayId, DurableState, Incarnation, Index, PodId};
+use metropod_journal::media::{Cause, Create, Durability, Io, MediaError, Open};
+use metropod_protocol::{ArrayId, DurableState, Index, PodId};
 use metropod_snapshots::{Image, Layer, LayerId};
 
 use crate::manifest::{self, Manifest};
@@ -64,8 +64,6 @@ pub struct Draft {
     pub number: u64,
     /// This array.
     pub array: ArrayId,
-    /// The array's incarnation.
-    pub incarnation: Incarnation,
     /// First layer id that was not handed out.
     pub next_layer: u64,
     /// First journal record that is still needed.
@@ -103,7 +101,6 @@ pub async fn write(io: &Io, store: &Store, draft: Draft) -> Result<Checkpointed,
     let manifest = Manifest {
         number: draft.number,
         array: draft.array,
-        incarnation: draft.incarnation,
         next_layer: draft.next_layer,
         journal_from: draft.journal_from,
         store: state,

@@ -77,10 +77,14 @@ impl Array {
             return;
         }
         self.prepare_segment();
-        if !self.background.destaging && self.store.staged_bytes() >= DESTAGE_BYTES && !self.background.failed {
+        if !self.background.destaging && self.store.staged_bytes() >= DESTAGE_BYTES && !self.background.failed
+        {
             self.background.destaging = true;
             let store = self.store.clone();
-            self.run("destage", async move { Finished::Destaged(store.destage().await.map_err(FlowError::from)) });
+            self.run(
+                "destage",
+                async move { Finished::Destaged(store.destage().await.map_err(FlowError::from)) },
+            );
         }
         let pressed = self.journal.used_bytes() >= self.journal.budget_bytes() / CHECKPOINT_SHARE;
         let due = self.background.wanted || (pressed && !self.background.failed && self.can_trim());
@@ -111,11 +115,7 @@ impl Array {
         }
     }
 
-    pub(super) fn run(
-        &mut self,
-        name: &'static str,
-        flow: impl Future<Output = Finished> + Send + 'static,
-    ) {
+    pub(super) fn run(&mut self, name: &'static str, flow: impl Future<Output = Finished> + Send + 'static) {
         self.effects.push_back(Effect::Run(Task { name, future: Box::pin(flow) }));
     }
 
@@ -152,7 +152,7 @@ impl Array {
         let Some(found) = self.pods.get_mut(&pod) else { return };
         match result {
             Ok(whole) => {
-                let context = ApplyContext { store: &self.store, nodes: &self.nodes, incarnation: self.incarnation };
+                let context = ApplyContext { store: &self.store, nodes: &self.nodes };
                 if let Some(applied) = found.apply_merged(&context, number, whole) {
                     self.after_apply(now, pod, applied);
                 }
@@ -224,7 +224,6 @@ impl Array {
         let draft = Draft {
             number,
             array: self.config.me,
-            incarnation: self.incarnation,
             next_layer: self.layer_ids.next(),
             journal_from: trim,
             pods: drafts,

@@ -23,7 +23,7 @@ use metropod_dedupe::Store;
 use metropod_journal::media::{Io, MediaError};
 use metropod_journal::{JournalConfig, Writer};
 use metropod_protocol::{
-    ArrayId, Incarnation, Input as MachineInput, MediatorId, PodId, RequestId, Settings, Setup, Time,
+    ArrayId, Input as MachineInput, MediatorId, PodId, RequestId, Settings, Setup, Time,
 };
 
 use metropod_snapshots::Nodes;
@@ -70,7 +70,6 @@ pub struct Array {
     pods: BTreeMap<PodId, Pod>,
     touched: BTreeSet<PodId>,
     effects: VecDeque<Effect>,
-    incarnation: Incarnation,
     next_request: u64,
     seeds_drawn: u64,
     links: BTreeSet<(ArrayId, Channel)>,

@@ -10,8 +10,8 @@ use crate::catchup::{CatchUp, Flipping, ROUND_SHORT, Receiving, Sending};
 use crate::door::{Alarm, Channel, Effect};
 use crate::namespace::PodImage;
 use crate::peer_message::{SyncFrame, decode_bulk};
-use crate::task::{Finished, FlowError};
 use crate::pod::ForkPoint;
+use crate::task::{Finished, FlowError};
 use crate::transfer::{self, Begin, Held, Inbox, Port, Progress};
 
 impl Array {
@@ -61,7 +61,7 @@ impl Array {
             Channel::Sync => match SyncFrame::decode(payload) {
                 Ok(SyncFrame::Protocol(pod, head, attachment)) => {
                     self.protocol_frame(now, peer, pod, head, attachment);
-                },
+                }
                 Ok(SyncFrame::Invite(pod, name)) => self.invited(now, peer, pod, name),
                 Ok(SyncFrame::InviteAnswer(pod, accepted)) => self.invite_answered(now, peer, pod, accepted),
                 Err(_) => {}
@@ -169,8 +169,7 @@ impl Array {
         match result {
             Ok(()) => {
                 let config = found.fork.as_ref().map_or(sending.to.config, |fork| fork.config);
-                found.fork =
-                    Some(ForkPoint { config, at: sending.to, image: sending.image, touched: None });
+                found.fork = Some(ForkPoint { config, at: sending.to, image: sending.image, touched: None });
                 found.catch_up_with = Some((sending.peer, sending.to));
                 if now.since(sending.began) < ROUND_SHORT {
                     found.catch_up = CatchUp::Suffix { peer: sending.peer };
