@@ -83,7 +83,7 @@ async fn recover(
         let spares = end.at.segment + 1..segments.len();
         let mut stale = Vec::new();
         for index in spares {
-            if scan.begins_with_frame(index).await? {
+            if scan.first_header(index).await?.is_some() {
                 stale.push(segments[index].slot);
             }
         }
@@ -208,18 +208,20 @@ async fn read(
     let mut begins = Vec::new();
     let (at, resume) = scan.walk(from, needed, visit, &mut begins).await?;
     let witness = scan.beyond(at).await?;
-    let hole = segments[at.segment].slot.file;
-    let damaged = |lsn: u64| OpenError::DamagedBelowTail {
-        at: Lsn(lsn),
-        file: hole,
-        offset: at.offset,
-        durable_to: Lsn(witness.durable_lsn),
-    };
     // Without a link, not even the first frame of the oldest segment was readable, and that one is always durable.
-    let Some(link) = at.link else { return Err(damaged(needed.0)) };
-    if witness.durable_frame >= link.frame {
-        return Err(damaged(link.lsn));
-    }
+    let link = match at.link {
+        Some(link) if witness.durable_frame < link.frame => link,
+        link => {
+            let (file, offset) = scan.hole(at, witness).await?;
+            let lsn = Lsn(link.map_or(needed.0, |link| link.lsn));
+            return Err(OpenError::DamagedBelowTail {
+                at: lsn,
+                file,
+                offset,
+                durable_to: Lsn(witness.durable_lsn),
+            });
+        }
+    };
     let life = witness.life.max(at.life);
     Ok(End { start, at, resume, link: resume.link.unwrap_or(link), begins, life, frames_cut: witness.frames })
 }

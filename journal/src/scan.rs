@@ -52,6 +52,8 @@ pub(crate) struct First {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Witness {
     pub(crate) frames: u64,
+    /// Index of the first segment that holds one.
+    pub(crate) segment: Option<usize>,
     pub(crate) durable_frame: u64,
     pub(crate) durable_lsn: u64,
     pub(crate) life: u64,
@@ -167,6 +169,7 @@ impl<'a> Scan<'a> {
                     let place = offset + inside * FRAME_ALIGN_BYTES as u64;
                     if let Some(checked) = checked(block, &header, slot.file, place)? {
                         witness.frames += 1;
+                        witness.segment = witness.segment.or(Some(index));
                         witness.durable_frame = witness.durable_frame.max(checked.header.durable_frame);
                         witness.durable_lsn = witness.durable_lsn.max(checked.header.durable_lsn);
                         witness.life = witness.life.max(checked.header.life);
@@ -178,11 +181,29 @@ impl<'a> Scan<'a> {
         Ok(witness)
     }
 
-    /// Whether the first place of a segment holds an intact header.
-    pub(crate) async fn begins_with_frame(&mut self, index: usize) -> Result<bool, OpenError> {
+    /// The header at the first place of a segment, if it is intact.
+    pub(crate) async fn first_header(&mut self, index: usize) -> Result<Option<FrameHeader>, OpenError> {
         let Segment { header, slot } = self.segments[index];
         let block = self.read(slot, SEGMENT_HEADER_BYTES, FRAME_ALIGN_BYTES).await?;
-        Ok(checked(&block, &header, slot.file, SEGMENT_HEADER_BYTES)?.is_some())
+        let checked = checked(&block, &header, slot.file, SEGMENT_HEADER_BYTES)?;
+        Ok(checked.map(|checked| checked.header))
+    }
+
+    /// File and offset of a damaged frame that should follow `at`: here, or at the start of the next segment when
+    /// nothing intact follows here and the next segment does not begin with a later frame.
+    pub(crate) async fn hole(
+        &mut self,
+        at: Position,
+        witness: Witness,
+    ) -> Result<(SegmentFile, u64), OpenError> {
+        let here = (self.segments[at.segment].slot.file, at.offset);
+        let left =
+            at.offset > SEGMENT_HEADER_BYTES && witness.segment.is_some_and(|index| index > at.segment);
+        let Some(link) = at.link.filter(|_| left) else { return Ok(here) };
+        match self.first_header(at.segment + 1).await? {
+            Some(header) if header.frame > link.frame => Ok(here),
+            _ => Ok((self.segments[at.segment + 1].slot.file, SEGMENT_HEADER_BYTES)),
+        }
     }
 
     /// The frame that follows, here or, when this segment has been left, at the start of the next.

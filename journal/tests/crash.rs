@@ -8,7 +8,7 @@ mod common;
 
 use std::collections::VecDeque;
 
-use common::{DIR, SEGMENT_BYTES, block_on, config, io, open_journal, random_record, write};
+use common::{DIR, SEGMENT_BYTES, block_on, config, drain, io, open_journal, random_record, write};
 use metropod_journal::media::sim::{Fault, Operation, SimMedia, SplitMix};
 use metropod_journal::media::{Durability, Media};
 use metropod_journal::{Append, JournalConfig, Lsn, OpenError, Record, Writer};
@@ -289,4 +289,41 @@ fn a_durable_write_that_lied_is_reported_unless_nothing_durable_follows_it() {
         }
     }
     assert!(reported > 30 && intact > 30, "{reported} {intact}");
+}
+
+#[test]
+fn an_intact_frame_beyond_a_cut_never_follows_frames_of_a_later_life() {
+    let media = SimMedia::new();
+    let mut random = SplitMix::new(1);
+    let mut config = config(1);
+    config.frames_in_flight = 3;
+    let (mut writer, _) = open_journal(&media, config.clone()).expect("a new journal");
+    let small = |random: &mut SplitMix| Record { attachment: Default::default(), ..random_record(random) };
+    let first = small(&mut random);
+    writer.push(first.clone());
+    drain(&media, &mut writer);
+    let appends = [0, 1, 2].map(|_| {
+        writer.push(small(&mut random));
+        writer.next_append().expect("three may be under way")
+    });
+    // The first is lost, the second and the third land.
+    for append in &appends[1..] {
+        write(&media, append).expect("healthy media");
+    }
+    media.crash(1);
+    let (mut writer, visited) = open_journal(&media, config.clone()).expect("a torn tail");
+    assert!(visited.len() == 1 && writer.recovery().frames_cut == 2);
+    // Opening frame and one frame of two records: number, place and record number of the next frame are those of
+    // the third of before, which is still there.
+    let log = [first, small(&mut random), small(&mut random)];
+    for record in &log[1..] {
+        writer.push(record.clone());
+    }
+    let append = writer.next_append().expect("queued");
+    assert_eq!((append.offset, append.data.len()), (appends[1].offset, 4096));
+    write(&media, &append).expect("healthy media");
+    media.crash(2);
+    let (writer, visited) = open_journal(&media, config).expect("a stale tail");
+    assert_eq!(writer.recovery().frames_cut, 1);
+    assert!(visited.iter().map(|(_, record)| record).eq(&log));
 }

@@ -8,8 +8,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use metropod_dedupe::{ReadError, Reduced, WriteError};
-use metropod_journal::media::MediaError;
-use metropod_journal::{PrepareError, Spare};
+use metropod_journal::media::{Cause, MediaError};
+use metropod_journal::{PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::PodId;
 use metropod_snapshots::{ChunkStoreError, Image, MapError};
 
@@ -86,11 +86,23 @@ impl From<TransferError> for FlowError {
     }
 }
 
+impl FlowError {
+    /// Whether the device is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, FlowError::Media(MediaError { cause: Cause::NoSpace, .. }))
+    }
+}
+
 /// How a flow ended.
 #[derive(Debug)]
 pub enum Finished {
     /// A journal segment is ready.
-    Segment(Result<Spare, PrepareError>),
+    Segment {
+        /// How to make it; kept until it succeeded.
+        recipe: SegmentRecipe,
+        /// The segment.
+        result: Result<Spare, PrepareError>,
+    },
     /// Staged payloads went to segments.
     Destaged(Result<(), FlowError>),
     /// A checkpoint is durable.

@@ -123,7 +123,11 @@ impl Array {
 
     /// When to step with [`Input::Tick`] at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.pods.values().filter_map(|pod| pod.machine.next_deadline()).min()
+        self.pods
+            .values()
+            .filter_map(|pod| pod.machine.next_deadline())
+            .chain(self.background.retry_at())
+            .min()
     }
 
     /// A request id that was not used before.
