@@ -80,7 +80,7 @@ impl From<TransferError> for FlowError {
         match error {
             TransferError::Map(error) => error.into(),
             TransferError::Read(error) => error.into(),
-            TransferError::Store(error) => error.into(),
+            TransferError::Write(error) => error.into(),
             _ => FlowError::Peer,
         }
     }

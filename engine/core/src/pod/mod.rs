@@ -203,16 +203,16 @@ impl Pod {
     pub(crate) fn common_with(&self, end: Position) -> Option<Common> {
         let fork = self.fork.as_ref().filter(|fork| fork.at.index.0 > 0 && fork.at.index <= end.index)?;
         let touched = match &fork.touched {
-            Some(touched) => Some(touched.clone()),
+            Some(touched) if end.index <= touched.through() => Some(touched.clone()),
             None if fork.at == end => None,
-            None => Some(self.touched_between(fork.at.index, end.index)?),
+            _ => Some(self.touched_between(fork.at.index, end.index)?),
         };
         Some(Common { at: fork.at, image: fork.image.clone(), touched })
     }
 
     /// What the entries after `from` up to `to` touch; `None` if some are no longer held.
     fn touched_between(&self, from: Index, to: Index) -> Option<Touched> {
-        let mut touched = Touched::new();
+        let mut touched = Touched::new(to);
         let mut index = from.next();
         while index <= to {
             if let Body::Operation { descriptor, .. } = &self.machine.entry(index)?.body
@@ -243,7 +243,7 @@ impl Pod {
     pub(crate) fn take_fork(&mut self, config: ConfigId, at: Position) {
         assert!(at.index == self.applied, "a fork freeze stands at the applied index");
         let image = self.freeze();
-        let mut touched = Touched::new();
+        let mut touched = Touched::new(self.unapplied.back().map_or(self.applied, |entry| entry.index));
         for (volume, offset, length) in self.unapplied.iter().filter_map(|entry| entry.touches) {
             touched.add(volume, offset, length);
         }

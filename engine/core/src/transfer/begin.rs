@@ -20,10 +20,10 @@ use super::walk::Leg;
 use super::{NAMESPACE_BYTES_MAX, POINTS_MAX, TOUCHED_BLOCKS_MAX};
 use crate::codec::{DecodeError, Reader, put_blob, put_count, put_option};
 use crate::names::{SnapshotId, VolumeId};
-use crate::namespace::{Namespace, PodImage, size_is_valid};
+use crate::namespace::{Namespace, PodImage};
 
 /// Longest encoding of one point, in bytes.
-pub(super) const POINT_BYTES_MAX: usize = 26;
+pub(super) const POINT_BYTES_MAX: usize = 18;
 
 /// Shortest encoding of one point, in bytes.
 const POINT_BYTES_MIN: usize = 10;
@@ -45,13 +45,19 @@ pub struct Common {
 pub enum Reach {
     /// Exactly at it.
     Exact,
-    /// At it or later, within the log that both have in common.
-    Beyond,
+    /// At it or later, but not beyond the last entry whose changes are named in any case.
+    Beyond {
+        /// That entry.
+        through: Index,
+    },
 }
 
 impl Common {
     fn reach(&self) -> Reach {
-        if self.touched.is_some() { Reach::Beyond } else { Reach::Exact }
+        match &self.touched {
+            Some(touched) => Reach::Beyond { through: touched.through() },
+            None => Reach::Exact,
+        }
     }
 
     /// The volume's content at the point, if changes to it can be told (B3).
@@ -76,10 +82,7 @@ pub enum Base {
     /// Zeroes.
     Nothing,
     /// The volume at the common point.
-    Common {
-        /// Its size there, in bytes.
-        size_bytes: u64,
-    },
+    Common,
     /// The point before, which is of the same volume.
     Previous,
 }
@@ -168,7 +171,7 @@ impl Begin {
         let mut points = Vec::new();
         for (volume, targets) in volumes {
             let mut base = match from.and_then(|from| from.base_of(volume)) {
-                Some(common) => Base::Common { size_bytes: common.size_bytes() },
+                Some(_) => Base::Common,
                 None => Base::Nothing,
             };
             for target in targets {
@@ -192,7 +195,7 @@ impl Begin {
             let base = match point.base {
                 Base::Nothing => None,
                 Base::Previous => legs.last().map(|leg| leg.image.clone()),
-                Base::Common { .. } => {
+                Base::Common => {
                     let volume = point.target.volume();
                     let from = from.expect("a round is planned for the common point it is sent from");
                     touched.extend(from.touched.iter().flat_map(|touched| touched.ranges(volume)));
@@ -219,7 +222,13 @@ impl Begin {
         out.put_u64_le(self.round);
         put_option(out, self.from, |out, (position, reach)| {
             put_position(out, position);
-            out.put_u8(u8::from(reach == Reach::Beyond));
+            match reach {
+                Reach::Exact => out.put_u8(0),
+                Reach::Beyond { through } => {
+                    out.put_u8(1);
+                    out.put_u64_le(through.0);
+                }
+            }
         });
         put_position(out, self.to);
         put_blob(out, &self.namespace);
@@ -237,7 +246,7 @@ impl Begin {
             let position = read_position(reader)?;
             match reader.u8()? {
                 0 => Ok((position, Reach::Exact)),
-                1 => Ok((position, Reach::Beyond)),
+                1 => Ok((position, Reach::Beyond { through: Index(reader.u64()?) })),
                 _ => Err(DecodeError::Value { field: "reach" }),
             }
         })?;
@@ -264,7 +273,7 @@ impl Begin {
             let ordered = before.is_none_or(|before| before.order() < point.target.order());
             let based = match point.base {
                 Base::Nothing => !follows,
-                Base::Common { size_bytes } => !follows && self.from.is_some() && size_is_valid(size_bytes),
+                Base::Common => !follows && self.from.is_some(),
                 Base::Previous => follows,
             };
             if !ordered || !based || point.target.size_bytes(&namespace).is_none() {
@@ -308,10 +317,7 @@ fn put_point(out: &mut BytesMut, point: &Point) {
     }
     match point.base {
         Base::Nothing => out.put_u8(0),
-        Base::Common { size_bytes } => {
-            out.put_u8(1);
-            out.put_u64_le(size_bytes);
-        }
+        Base::Common => out.put_u8(1),
         Base::Previous => out.put_u8(2),
     }
 }
@@ -324,7 +330,7 @@ fn read_point(reader: &mut Reader) -> Result<Point, DecodeError> {
     };
     let base = match reader.u8()? {
         0 => Base::Nothing,
-        1 => Base::Common { size_bytes: reader.u64()? },
+        1 => Base::Common,
         2 => Base::Previous,
         _ => return Err(DecodeError::Value { field: "base" }),
     };

@@ -1,11 +1,9 @@
 //! The target's side of a round's content: changes laid over forks of its own maps, point by point.
 //!
 //! - L1: points come in the order of `Begin`; what is said later about a block replaces what was said before.
-//! - L2: a volume that goes on from the target's own takes on the common point's size first: what the target has beyond
-//!   it is dropped, because whatever R holds there differs from the common point and is named.
-//! - L3: what the target has beyond the common point is replaced by the first point of the volume, in which all of
+//! - L2: what the target has beyond the common point is replaced by the first point of the volume, in which all of
 //!   that is named (T3); from there on every point is exact.
-//! - L4: memory: beyond [`FOLD_ENTRIES`] entries a volume's changes go into its tree.
+//! - L3: memory: beyond [`FOLD_ENTRIES`] entries a volume's changes go into its tree.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +49,7 @@ impl Builder {
         let mut built =
             PodImage { namespace: namespace.clone(), volumes: BTreeMap::new(), snapshots: BTreeMap::new() };
         for point in &begin.points {
-            if matches!(point.base, Base::Common { .. }) {
+            if matches!(point.base, Base::Common) {
                 let volume = Target::Volume(point.target.volume());
                 have.as_ref()
                     .and_then(|have| volume.image(have))
@@ -131,14 +129,11 @@ impl Builder {
         let size_bytes = self.size_of(point.target);
         let too_large = |_| TransferError::Violation(Violation::Order);
         let map = match point.base {
-            Base::Common { size_bytes: common } => {
+            Base::Common => {
                 let volume = Target::Volume(point.target.volume());
                 let own = self.have.as_ref().and_then(|have| volume.image(have)).cloned();
                 let mut map =
                     VolumeMap::from_image(own.ok_or(TransferError::MissingBase { target: Some(volume) })?);
-                if map.size_bytes() > common {
-                    map.resize(common).map_err(too_large)?;
-                }
                 map.resize(size_bytes).map_err(too_large)?;
                 map
             }

@@ -19,7 +19,8 @@ pub enum TransferError {
     /// The other end broke the rules.
     #[error("the other array broke the rules of a transfer: {0}")]
     Violation(#[from] Violation),
-    /// The target does not hold what the round builds on: plan one from an earlier point or from nothing.
+    /// The target does not hold what the round builds on, or has gone further than the round allows for: plan one from
+    /// another point, or from nothing. The source sees `Aborted` with the same reason.
     #[error("the array does not hold {target:?} of the common point that the round builds on")]
     MissingBase {
         /// What is missing; `None` for the common point as a whole.
@@ -42,12 +43,12 @@ pub enum TransferError {
     /// A map could not be walked or folded.
     #[error("a volume's map cannot be read or written")]
     Map(#[from] MapError<<Store as NodeStore>::Error>),
-    /// Stored content could not be read.
+    /// Stored content could not be read, or the index could not be asked.
     #[error("stored content cannot be read")]
     Read(#[from] ReadError),
-    /// Received content could not be written, or the index could not be asked.
+    /// Received content could not be written.
     #[error("received content cannot be stored")]
-    Store(#[from] WriteError),
+    Write(#[from] WriteError),
 }
 
 impl TransferError {
@@ -59,7 +60,7 @@ impl TransferError {
             TransferError::MissingBase { .. } => Some(AbortReason::MissingBase),
             TransferError::Corrupt { .. } => Some(AbortReason::Corrupt),
             TransferError::TooLarge { .. } => Some(AbortReason::Other),
-            TransferError::Map(_) | TransferError::Read(_) | TransferError::Store(_) => {
+            TransferError::Map(_) | TransferError::Read(_) | TransferError::Write(_) => {
                 Some(AbortReason::Storage)
             }
         }

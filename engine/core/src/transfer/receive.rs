@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use metropod_dedupe::{Domain, Payload, Store, verify};
+use metropod_dedupe::{Digest, Domain, Payload, ReadError, Store, verify};
 use metropod_protocol::Position;
 use metropod_snapshots::{Extent, Nodes};
 
@@ -98,7 +98,7 @@ fn base_of(begin: &Begin, have: Option<Held>) -> Result<Option<PodImage>, Transf
     let Some((from, reach)) = begin.from else { return Ok(None) };
     let holds = |held: &Held| match reach {
         Reach::Exact => held.at == from,
-        Reach::Beyond => held.at.index >= from.index,
+        Reach::Beyond { through } => (from.index..=through).contains(&held.at.index),
     };
     match have.filter(holds) {
         Some(held) => Ok(Some(held.image)),
@@ -192,10 +192,28 @@ impl Receiver {
         let names = names_of(&entries);
         let candidates = self.asks.candidates(&names);
         let digests: Vec<_> = candidates.iter().map(|at| names[*at]).collect();
-        let present = self.store.have(&digests).await?;
+        let present = self.present(&digests).await?;
         let lacking = candidates.into_iter().zip(present).filter(|(_, present)| !present);
         let standing = self.asks.open(seq, entries.len(), names, lacking.map(|(at, _)| at).collect());
         self.answer(seq, standing).await
+    }
+
+    /// Which content the store has. Where a damaged index page cannot tell, it lacks it: having it again heals that.
+    async fn present(&self, digests: &[Digest]) -> Result<Vec<bool>, TransferError> {
+        match self.store.have(digests).await {
+            Ok(present) => return Ok(present),
+            Err(ReadError::IndexDamaged { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut present = Vec::with_capacity(digests.len());
+        for digest in digests {
+            match self.store.have(std::slice::from_ref(digest)).await {
+                Ok(one) => present.push(one.contains(&true)),
+                Err(ReadError::IndexDamaged { .. }) => present.push(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(present)
     }
 
     async fn chunks(&mut self, seq: u64, payloads: Vec<Payload>) -> Result<(), TransferError> {

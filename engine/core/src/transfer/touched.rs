@@ -10,24 +10,33 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
+use metropod_protocol::Index;
 
 use crate::codec::{DecodeError, Reader, put_count};
 use crate::names::VolumeId;
 use crate::operation::BLOCK_BYTES;
 
 /// Ranges of blocks per volume, disjoint and in order; see the module's text.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Touched {
+    through: Index,
     volumes: BTreeMap<VolumeId, BTreeMap<u64, u64>>,
 }
 
 impl Touched {
-    /// Nothing.
-    pub fn new() -> Touched {
-        Touched::default()
+    /// Nothing yet, of the entries after the common point and up to `through`. A target that has applied more than that
+    /// refuses the round.
+    pub fn new(through: Index) -> Touched {
+        Touched { through, volumes: BTreeMap::new() }
     }
 
-    /// Adds the blocks of a byte range that an entry writes or zeroes. A resize touches what lies between the sizes.
+    /// The last entry whose blocks are here.
+    pub fn through(&self) -> Index {
+        self.through
+    }
+
+    /// Adds the blocks of a byte range that an entry writes or zeroes. An entry that shrinks a volume touches what it
+    /// cuts off; growth need not be named.
     pub fn add(&mut self, volume: VolumeId, offset: u64, length: u64) {
         if length == 0 {
             return;
@@ -56,6 +65,7 @@ impl Touched {
 
     /// Appends the encoded form, for a manifest.
     pub fn encode(&self, out: &mut BytesMut) {
+        out.put_u64_le(self.through.0);
         put_count(out, self.volumes.values().map(BTreeMap::len).sum());
         for (volume, ranges) in &self.volumes {
             for (start, end) in ranges {
@@ -68,7 +78,7 @@ impl Touched {
 
     /// Reads what [`Touched::encode`] wrote.
     pub fn decode(reader: &mut Reader) -> Result<Touched, DecodeError> {
-        let mut touched = Touched::new();
+        let mut touched = Touched::new(Index(reader.u64()?));
         for _ in 0..reader.count(24)? {
             let (volume, start, end) = (VolumeId(reader.u64()?), reader.u64()?, reader.u64()?);
             let ranges = touched.volumes.entry(volume).or_default();
@@ -88,7 +98,7 @@ mod tests {
 
     #[test]
     fn ranges_that_touch_become_one_and_survive_encoding() {
-        let mut touched = Touched::new();
+        let mut touched = Touched::new(Index(7));
         for (offset, length) in
             [(4096, 4096), (20 * 4096, 1), (8192 + 5, 1), (0, 0), (40960, 8192), (8 * 4096, 3 * 4096)]
         {

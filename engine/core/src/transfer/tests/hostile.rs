@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use metropod_dedupe::{Compression, Digest, pack};
+use metropod_protocol::Index;
 use metropod_snapshots::Extent;
 
 use super::model::{MIB, Op, Pod, block, name_of, position};
@@ -11,6 +12,9 @@ use crate::transfer::{
     AbortReason, BATCH_ENTRIES_MAX, Begin, Body, Common, INBOX_MESSAGES_MAX, Inbox, Message, Overflow, Port,
     Progress, Touched, TransferError, Violation, WINDOW_BATCHES, WINDOW_ENTRIES, receive_round, send_round,
 };
+
+/// A batch of the largest legal size fits.
+const VOLUME_BYTES: u64 = 64 * MIB;
 
 #[derive(Default)]
 struct Log(Mutex<Vec<Body>>);
@@ -23,7 +27,7 @@ impl Port for Log {
 
 fn small() -> Pod {
     let mut source = Pod::new(1);
-    source.apply(&Op::Create { size_bytes: MIB });
+    source.apply(&Op::Create { size_bytes: VOLUME_BYTES });
     (0..10).for_each(|at| source.apply(&Op::Write { volume: 1, block: at, content: at + 1 }));
     source
 }
@@ -78,7 +82,10 @@ fn a_target_refuses_a_source_that_breaks_the_rules() {
     assert_target_refuses(Violation::Order, vec![changes(2, 0, false, vec![])]);
     assert_target_refuses(Violation::Order, vec![changes(1, 1, false, vec![])]);
     assert_target_refuses(Violation::Order, vec![changes(1, 0, true, vec![]), changes(2, 1, true, vec![])]);
-    assert_target_refuses(Violation::Order, vec![changes(1, 0, false, vec![Extent::zero(0..257)])]);
+    assert_target_refuses(
+        Violation::Order,
+        vec![changes(1, 0, false, vec![Extent::zero(0..VOLUME_BYTES / 4096 + 1)])],
+    );
     assert_target_refuses(Violation::Order, vec![Body::End { check: [0; 32] }]);
     assert_target_refuses(Violation::Check, vec![changes(1, 0, true, vec![]), Body::End { check: [0; 32] }]);
     assert_target_refuses(Violation::Unasked, vec![chunk(1, 1)]);
@@ -99,8 +106,8 @@ fn a_target_refuses_more_than_the_window() {
     assert_target_refuses(Violation::Window, many);
     let full = |seq: u64| {
         let mut entries: Vec<Extent> = vec![Extent::data(0, Digest([seq as u8; 32]))];
-        entries.resize(BATCH_ENTRIES_MAX, Extent::zero(1..2));
-        changes(seq, 0, false, entries)
+        entries.extend((1..BATCH_ENTRIES_MAX as u64).map(|block| Extent::zero(block..block + 1)));
+        Body::Changes { seq, point: 0, last: false, entries }
     };
     let wide = (1..=(WINDOW_ENTRIES / BATCH_ENTRIES_MAX) as u64 + 1).map(full).collect();
     assert_target_refuses(Violation::Window, wide);
@@ -118,13 +125,8 @@ fn a_target_waits_for_content_and_ends_with_the_session() {
 #[test]
 fn messages_of_another_round_are_ignored() {
     let (mut source, mut target) = (small(), Pod::new(1_000_000));
-    let stale = Arc::new(Mutex::new(true));
     let round = Round {
-        to_target: Box::new(move |mut message| {
-            // The first `Done`-like intruder: a message of an earlier round, in place of nothing.
-            if std::mem::take(&mut *stale.lock().unwrap()) {
-                return Some(message);
-            }
+        to_target: Box::new(|mut message| {
             if matches!(message.body, Body::Total { .. }) {
                 message.round = 4;
             }
@@ -224,8 +226,10 @@ fn a_target_that_does_not_hold_the_common_point_says_so() {
         (11, None, true),
         (12, None, false),
         (10, None, false),
-        (10, Some(Touched::new()), true),
-        (12, Some(Touched::new()), false),
+        (10, Some(Touched::new(Index(11))), true),
+        (10, Some(Touched::new(Index(20))), true),
+        (10, Some(Touched::new(Index(10))), false),
+        (12, Some(Touched::new(Index(20))), false),
     ] {
         let (mut source, mut target) = (small(), Pod::new(1_000_000));
         Round::from_nothing().run_well(&mut source, &mut target);

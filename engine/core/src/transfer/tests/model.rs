@@ -128,8 +128,7 @@ impl Pod {
             }
             Op::Resize { volume, size_bytes } => {
                 let before = self.maps[&VolumeId(*volume)].size_bytes();
-                let (low, high) = (before.min(*size_bytes), before.max(*size_bytes));
-                touched.add(VolumeId(*volume), low, high - low);
+                touched.add(VolumeId(*volume), *size_bytes, before.saturating_sub(*size_bytes));
             }
             Op::Create { .. } | Op::Destroy(_) | Op::Snapshot(_) | Op::DropSnapshot { .. } => {}
         }

@@ -1,5 +1,7 @@
 //! Random histories: a common log, a fork, a survivor that goes on, and rounds that bring the other level.
 
+use metropod_protocol::Index;
+
 use super::model::{MIB, Op, Pod, assert_equal};
 use super::rig::Round;
 use crate::transfer::Touched;
@@ -70,7 +72,7 @@ fn history(seed: u64) {
         let (mut at, mut from) = (source.applied, source.freeze());
         let common = random.below(20);
         let reached = random.below(common + 1);
-        let mut touched = Touched::new();
+        let mut touched = Touched::new(Index(source.applied + common));
         for number in 0..common {
             let op = any_op(&mut random, &source);
             source.note(&op, &mut touched);

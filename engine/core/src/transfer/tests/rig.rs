@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::{Bytes, BytesMut};
-use metropod_dedupe::Store;
+use metropod_dedupe::{SEGMENT_BYTES_MIN, Store, StoreConfig};
+use metropod_journal::media::Io;
+use metropod_journal::media::sim::SimMedia;
 use metropod_protocol::PodId;
 
 use super::model::{Pod, position};
@@ -49,6 +51,15 @@ pub(super) fn run_both<A, B>(
     first: impl Future<Output = A>,
     second: impl Future<Output = B>,
 ) -> (Option<A>, Option<B>) {
+    run_until(first, second, || false)
+}
+
+/// Like [`run_both`]; when both wait, `stalled` may do something and say so.
+pub(super) fn run_until<A, B>(
+    first: impl Future<Output = A>,
+    second: impl Future<Output = B>,
+    mut stalled: impl FnMut() -> bool,
+) -> (Option<A>, Option<B>) {
     let (mut first, mut second) = (pin!(first), pin!(second));
     let (mut left, mut right) = (None, None);
     let ((flag_a, waker_a), (flag_b, waker_b)) = (flag(), flag());
@@ -56,7 +67,7 @@ pub(super) fn run_both<A, B>(
         let mut moved = false;
         moved |= turn(first.as_mut(), &mut left, &flag_a, &waker_a);
         moved |= turn(second.as_mut(), &mut right, &flag_b, &waker_b);
-        if !moved {
+        if !moved && !stalled() {
             return (left, right);
         }
     }
@@ -77,8 +88,12 @@ fn turn<T>(
     true
 }
 
+/// A store of its own on simulated media; small segments and writes, so that destaging happens.
 pub(super) fn new_store() -> Store {
-    Store::default()
+    let io = Io::inline(Arc::new(SimMedia::new()));
+    let config =
+        StoreConfig { segment_bytes: SEGMENT_BYTES_MIN, write_bytes: 64 << 10, ..StoreConfig::new([1; 16]) };
+    run(Store::open(io, config, None)).unwrap()
 }
 
 type Tamper = Box<dyn FnMut(Message) -> Option<Message> + Send>;
@@ -95,10 +110,10 @@ pub(super) struct Wire {
 pub(super) struct Link {
     /// Messages that may still pass; the link is cut after them.
     pub left: usize,
+    pub is_cut: bool,
     pub passed: usize,
     pub bytes: u64,
     pub chunks: Vec<Bytes>,
-    pub cut: Vec<Inbox>,
 }
 
 impl Port for Wire {
@@ -111,7 +126,7 @@ impl Port for Wire {
         assert_eq!(decoded, message);
         let mut link = self.state.lock().unwrap();
         if link.left == 0 {
-            link.cut.iter().for_each(Inbox::close);
+            link.is_cut = true;
             return;
         }
         link.left -= 1;
@@ -176,12 +191,7 @@ impl Round {
         let to = source.freeze();
         let begin = Begin::plan(POD, 5, self.from.as_ref(), (position(source.applied), &to)).unwrap();
         let (to_target, to_source) = (Inbox::new(), Inbox::new());
-        let link = Link {
-            left: self.messages_max,
-            cut: vec![to_target.clone(), to_source.clone()],
-            ..Link::default()
-        };
-        let link = Arc::new(Mutex::new(link));
+        let link = Arc::new(Mutex::new(Link { left: self.messages_max, ..Link::default() }));
         let wire = |to: &Inbox, tamper| {
             Arc::new(Wire { to: to.clone(), state: link.clone(), tamper: Mutex::new(tamper) })
         };
@@ -194,7 +204,7 @@ impl Round {
             to,
             source.store.clone(),
             source_port,
-            to_source,
+            to_source.clone(),
             source_progress.clone(),
         );
         let receiving = async {
@@ -214,7 +224,16 @@ impl Round {
             target_port.send(Message::flipped(first.round));
             Ok(image)
         };
-        let (sent, received) = run_both(sending, receiving);
+        // What passed before a cut is taken in; then the session is over.
+        let mut over = false;
+        let (sent, received) = run_until(sending, receiving, || {
+            let cut = link.lock().unwrap().is_cut && !std::mem::replace(&mut over, true);
+            if cut {
+                to_target.close();
+                to_source.close();
+            }
+            cut
+        });
         if let Some(Ok(image)) = &received {
             target.flip(image.clone(), begin.to.index.0);
         }

@@ -1,8 +1,14 @@
 //! What rounds bring about when nothing goes wrong.
 
-use super::model::{MIB, Op, Pod, assert_equal};
-use super::rig::Round;
-use crate::transfer::{Touched, WINDOW_ENTRIES};
+use std::sync::Arc;
+
+use metropod_protocol::Index;
+
+use super::model::{MIB, Op, Pod, assert_equal, position};
+use super::rig::{POD, Round};
+use crate::transfer::{
+    Begin, Inbox, Message, Port, Progress, Touched, WINDOW_ENTRIES, receive_round, send_round,
+};
 
 fn write(volume: u64, block: u64, content: u64) -> Op {
     Op::Write { volume, block, content }
@@ -10,7 +16,7 @@ fn write(volume: u64, block: u64, content: u64) -> Op {
 
 /// The common end of the log: both apply it; what it touches.
 fn apply_to_both(source: &mut Pod, target: &mut Pod, ops: &[Op]) -> Touched {
-    let mut touched = Touched::new();
+    let mut touched = Touched::new(Index(source.applied + ops.len() as u64));
     for op in ops {
         source.note(op, &mut touched);
         source.apply(op);
@@ -46,6 +52,43 @@ fn a_baseline_of_a_folded_pod_gives_the_same_pod() {
     source.apply_all(&two_volumes());
     source.fold();
     Round::from_nothing().run_well(&mut source, &mut target);
+    assert_equal(&mut source, &mut target);
+}
+
+/// The flows run on whatever thread the driver likes.
+#[test]
+fn flows_can_move_between_threads() {
+    fn sendable<T: Send>(value: T) -> T {
+        value
+    }
+    let mut source = Pod::new(1);
+    let image = source.freeze();
+    let begin = Begin::plan(POD, 5, None, (position(0), &image)).unwrap();
+    let (port, progress) = (Arc::new(Nowhere), Arc::new(Progress::new()));
+    let (store, ids) = (source.store.clone(), source.layer_ids.clone());
+    drop(sendable(send_round(
+        begin.clone(),
+        None,
+        image,
+        store.clone(),
+        port.clone(),
+        Inbox::new(),
+        progress.clone(),
+    )));
+    drop(sendable(receive_round(begin, None, ids, store, port, Inbox::new(), progress)));
+}
+
+struct Nowhere;
+
+impl Port for Nowhere {
+    fn send(&self, _: Message) {}
+}
+
+#[test]
+fn a_pod_without_volumes_is_brought_over_too() {
+    let (mut source, mut target) = (Pod::new(1), Pod::new(1_000_000));
+    let (sent, _) = Round::from_nothing().run_well(&mut source, &mut target);
+    assert_eq!((sent.batches, sent.entries), (0, 0));
     assert_equal(&mut source, &mut target);
 }
 
