@@ -16,7 +16,7 @@ use metropod_snapshots::{ChunkStoreError, Image, MapError};
 use crate::checkpoint::Checkpointed;
 use crate::names::VolumeId;
 use crate::namespace::PodImage;
-use crate::transfer::TransferError;
+use crate::transfer::{AbortReason, TransferError};
 
 /// A flow to run to its end.
 pub struct Task {
@@ -33,6 +33,8 @@ pub enum FlowError {
     Media(MediaError),
     /// Stored content is missing or damaged.
     Damaged,
+    /// The joiner does not hold the point that the round starts from.
+    MissingBase,
     /// The other end went away or broke the rules.
     Peer,
 }
@@ -81,6 +83,7 @@ impl From<TransferError> for FlowError {
             TransferError::Map(error) => error.into(),
             TransferError::Read(error) => error.into(),
             TransferError::Write(error) => error.into(),
+            TransferError::Aborted(AbortReason::MissingBase) => FlowError::MissingBase,
             _ => FlowError::Peer,
         }
     }

@@ -142,7 +142,7 @@ impl Array {
                         whole.push((block.block, reduce(&bytes, Compression::WhenItPays)));
                     }
                     Err(error) => {
-                        result = Err(FlowError::from(error));
+                        result = Err(error);
                         break;
                     }
                 }

@@ -97,10 +97,11 @@ impl Array {
             Serving::Yes | Serving::Held => {}
             Serving::Suspended | Serving::Off => return Err(ManageError::Offline),
         }
-        if let Manage::SetPreference(Some(array)) = change {
-            if array != self.config.me && found.peer() != Some(array) {
-                return Err(ManageError::NotAMember);
-            }
+        if let Manage::SetPreference(Some(array)) = change
+            && array != self.config.me
+            && found.peer() != Some(array)
+        {
+            return Err(ManageError::NotAMember);
         }
         found.waiting.insert(request, Waiting::Manage);
         let (descriptor, attachment) = Operation::Manage(change).encode();

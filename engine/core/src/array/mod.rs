@@ -125,8 +125,9 @@ impl Array {
     pub fn next_deadline(&self) -> Option<Time> {
         self.pods
             .values()
-            .filter_map(|pod| pod.machine.next_deadline())
-            .chain(self.background.retry_at())
+            .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at])
+            .chain([self.background.retry_at()])
+            .flatten()
             .min()
     }
 
@@ -191,6 +192,7 @@ impl Array {
         for pod in due {
             self.step_pod(now, pod, MachineInput::Tick);
         }
+        self.retry_rounds(now);
     }
 
     fn step_pod(&mut self, now: Time, pod: PodId, input: MachineInput) {

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use metropod_protocol::{ArrayId, Input as MachineInput, MediatorId, Message, PodId, Position, Time};
+use metropod_protocol::{ArrayId, Input as MachineInput, MediatorId, Message, PodId, Position, Span, Time};
 
 use super::Array;
 use crate::catchup::{CatchUp, Flipping, ROUND_SHORT, Receiving, Sending};
 use crate::door::{Alarm, Channel, Effect};
 use crate::namespace::PodImage;
 use crate::peer_message::{SyncFrame, decode_bulk};
-use crate::pod::ForkPoint;
+use crate::pod::{Announced, ForkPoint};
 use crate::task::{Finished, FlowError};
 use crate::transfer::{self, Begin, Held, Inbox, Port, Progress};
+
+/// How long a failed round rests before it is tried again.
+const ROUND_RETRY_AFTER: Span = Span::millis(200);
 
 impl Array {
     pub(super) fn link_up(&mut self, now: Time, peer: ArrayId, channel: Channel) {
@@ -117,10 +120,29 @@ impl Array {
 
     fn resume_rounds(&mut self, now: Time, peer: ArrayId) {
         for pod in self.pods_with(peer) {
-            if let Some(found) = self.pods.get(&pod) {
-                if found.catch_up_with.is_some() && matches!(found.catch_up, CatchUp::Idle) {
-                    self.start_round(now, pod);
-                }
+            if let Some(found) = self.pods.get(&pod)
+                && found.catch_up_with.is_some()
+                && matches!(found.catch_up, CatchUp::Idle)
+            {
+                self.start_round(now, pod);
+            }
+        }
+    }
+
+    /// Starts rounds again that failed a while ago.
+    pub(super) fn retry_rounds(&mut self, now: Time) {
+        let due: Vec<PodId> = self
+            .pods
+            .values_mut()
+            .filter(|pod| pod.round_retry_at.is_some_and(|at| at <= now))
+            .map(|pod| {
+                pod.round_retry_at = None;
+                pod.id
+            })
+            .collect();
+        for pod in due {
+            if self.pods.get(&pod).is_some_and(|found| matches!(found.catch_up, CatchUp::Idle)) {
+                self.start_round(now, pod);
             }
         }
     }
@@ -178,9 +200,13 @@ impl Array {
                     self.start_round(now, pod);
                 }
             }
-            Err(_) => {
+            Err(error) => {
+                if error == FlowError::MissingBase {
+                    // The joiner is not where the fork point says: begin from nothing, it costs names, not content.
+                    found.fork = None;
+                }
+                found.round_retry_at = Some(now + ROUND_RETRY_AFTER);
                 self.effects.push_back(Effect::Alarm(Alarm::TransferFailed(pod)));
-                self.start_round(now, pod);
             }
         }
     }
@@ -193,15 +219,16 @@ impl Array {
         if let transfer::Body::Begin(begin) = message.body {
             if found.machine.out_of_sync().is_some() {
                 found.catch_up.stop();
-                found.begin = Some((peer, begin));
+                found.begin = Some(Announced { peer, begin, inbox: Inbox::new() });
                 self.start_receiving(now, pod);
             }
             return;
         }
-        let inbox = match &found.catch_up {
-            CatchUp::Sending(sending) => &sending.inbox,
-            CatchUp::Receiving(receiving) => &receiving.inbox,
-            _ => return,
+        let inbox = match (&found.begin, &found.catch_up) {
+            (Some(announced), _) => &announced.inbox,
+            (None, CatchUp::Sending(sending)) => &sending.inbox,
+            (None, CatchUp::Receiving(receiving)) => &receiving.inbox,
+            (None, _) => return,
         };
         // An inbox that overflows belongs to a peer that ignores the window: its round ends.
         if inbox.push(message).is_err() {
@@ -212,12 +239,12 @@ impl Array {
     /// Starts the round that was announced, once this copy holds the point it starts from.
     pub(super) fn start_receiving(&mut self, now: Time, pod: PodId) {
         let Some(found) = self.pods.get_mut(&pod) else { return };
-        let Some((peer, begin)) = found.begin.take() else { return };
+        let Some(Announced { peer, begin, inbox }) = found.begin.take() else { return };
         if begin.from.is_some_and(|(from, _)| found.applied < from.index) {
-            found.begin = Some((peer, begin));
+            found.begin = Some(Announced { peer, begin, inbox });
             return;
         }
-        let (inbox, progress) = (Inbox::new(), Arc::new(Progress::new()));
+        let progress = Arc::new(Progress::new());
         let round = begin.round;
         found.catch_up = CatchUp::Receiving(Box::new(Receiving {
             peer,

@@ -101,12 +101,12 @@ impl Pod {
     fn operation_of(&self, entry: &Entry) -> Result<Option<Operation>, ()> {
         let Body::Operation { descriptor, attachment } = &entry.body else { return Ok(None) };
         let operation = Operation::decode(descriptor.clone(), attachment.clone()).map_err(|_| ())?;
-        if entry.origin != self.me {
-            if let Operation::Write { pieces, .. } = &operation {
-                for piece in pieces {
-                    if let Piece::Data { digest, payload } = piece {
-                        verify(Domain::Data, digest, payload).map_err(|_| ())?;
-                    }
+        if entry.origin != self.me
+            && let Operation::Write { pieces, .. } = &operation
+        {
+            for piece in pieces {
+                if let Piece::Data { digest, payload } = piece {
+                    verify(Domain::Data, digest, payload).map_err(|_| ())?;
                 }
             }
         }

@@ -18,7 +18,7 @@ mod reads;
 use std::collections::{BTreeMap, VecDeque};
 
 use metropod_journal::Lsn;
-use metropod_protocol::{ArrayId, Body, ConfigId, Index, Machine, PodId, Position, RequestId, Ticket};
+use metropod_protocol::{ArrayId, Body, ConfigId, Index, Machine, PodId, Position, RequestId, Ticket, Time};
 use metropod_snapshots::{Image, VolumeMap};
 
 use crate::catchup::CatchUp;
@@ -26,7 +26,7 @@ use crate::layer_ids::LayerIds;
 use crate::names::{SnapshotId, VolumeId};
 use crate::namespace::{Namespace, PodImage};
 use crate::operation;
-use crate::transfer::{Begin, Common, Touched};
+use crate::transfer::{Begin, Common, Inbox, Touched};
 
 pub use apply::{Applied, ApplyContext, MergeRequest};
 pub use manage::Answer;
@@ -64,6 +64,13 @@ pub(crate) struct ParkedRead {
     pub position: Option<Index>,
 }
 
+/// A round that was announced and not started; what follows its announcement waits in the inbox.
+pub(crate) struct Announced {
+    pub peer: ArrayId,
+    pub begin: Begin,
+    pub inbox: Inbox,
+}
+
 /// A request of this array that the machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waiting {
@@ -99,7 +106,9 @@ pub struct Pod {
     /// At the survivor: the peer that is behind, and where its log ends.
     pub(crate) catch_up_with: Option<(ArrayId, Position)>,
     /// At the joiner: a round that was announced and not started.
-    pub(crate) begin: Option<(ArrayId, Begin)>,
+    pub(crate) begin: Option<Announced>,
+    /// At the survivor: when a round that failed is tried again.
+    pub(crate) round_retry_at: Option<Time>,
     /// Settings changed that the machine has to be told of.
     pub(crate) changed: bool,
 }
@@ -140,6 +149,7 @@ impl Pod {
             catch_up: CatchUp::default(),
             catch_up_with: None,
             begin: None,
+            round_retry_at: None,
             changed: false,
         };
         pod.adopt(parts.image, parts.applied);
