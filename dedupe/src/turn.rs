@@ -122,14 +122,13 @@ fn wake_next<T>(mut queue: MutexGuard<'_, Queue<T>>) {
 
 /// Runs all `flows` together and gives their outputs in order. Callers bound their number.
 pub(crate) async fn join_all<F: Future>(flows: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut flows: Vec<(Pin<Box<F>>, Option<F::Output>)> =
-        flows.into_iter().map(|flow| (Box::pin(flow), None)).collect();
+    let mut flows: Vec<Joined<F>> = flows.into_iter().map(|flow| Joined::Running(Box::pin(flow))).collect();
     std::future::poll_fn(|context| {
         let mut all_ready = true;
-        for (flow, output) in &mut flows {
-            if output.is_none() {
+        for joined in &mut flows {
+            if let Joined::Running(flow) = joined {
                 match flow.as_mut().poll(context) {
-                    Poll::Ready(value) => *output = Some(value),
+                    Poll::Ready(output) => *joined = Joined::Ready(output),
                     Poll::Pending => all_ready = false,
                 }
             }
@@ -137,7 +136,16 @@ pub(crate) async fn join_all<F: Future>(flows: impl IntoIterator<Item = F>) -> V
         if all_ready { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    flows.into_iter().map(|(_, output)| output.expect("every flow was polled until it was ready")).collect()
+    let outputs = flows.into_iter().map(|joined| match joined {
+        Joined::Ready(output) => output,
+        Joined::Running(_) => unreachable!("every flow was polled until it was ready"),
+    });
+    outputs.collect()
+}
+
+enum Joined<F: Future> {
+    Running(Pin<Box<F>>),
+    Ready(F::Output),
 }
 
 #[cfg(test)]

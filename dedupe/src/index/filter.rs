@@ -68,7 +68,7 @@ impl Filter {
 
     fn probes(&self, digest: &Digest) -> (usize, impl Iterator<Item = u64> + use<>) {
         let spread = (digest.word(1) ^ self.salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let block = (u128::from(spread) * self.blocks.len() as u128 >> 64) as usize;
+        let block = ((u128::from(spread) * self.blocks.len() as u128) >> 64) as usize;
         let start = digest.word(2) ^ self.salt.rotate_left(32);
         let step = digest.word(3) | 1;
         (block, (0..PROBES).map(move |probe| start.wrapping_add(step.wrapping_mul(probe)) % BLOCK_BITS))

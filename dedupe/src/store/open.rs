@@ -79,12 +79,7 @@ impl Store {
         };
         for segment in unloaded {
             let loaded = load(&self.shared.io, &segment).await?;
-            let mut inner = self.lock();
-            // In rising order of segments, so the latest record of a digest wins.
-            inner.recent.extend(loaded.entries);
-            inner.damaged += loaded.damaged;
-            inner.unloaded.remove(&segment.id);
-            drop(inner);
+            self.lock().add_loaded(segment.id, loaded);
             self.maintain().await.map_err(|error| match error {
                 WriteError::Segment(error) | WriteError::Sync(error) | WriteError::Index(error) => {
                     OpenError::Media(error)
@@ -92,6 +87,15 @@ impl Store {
             })?;
         }
         Ok(())
+    }
+}
+
+impl Inner {
+    /// Segments come in rising order, so the latest record of a digest wins.
+    fn add_loaded(&mut self, segment: SegmentId, loaded: Loaded) {
+        self.recent.extend(loaded.entries);
+        self.damaged += loaded.damaged;
+        self.unloaded.remove(&segment);
     }
 }
 
