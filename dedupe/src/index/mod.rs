@@ -37,3 +37,6 @@ pub(crate) fn run_of_name(name: &str) -> Option<RunId> {
     let digits = name.strip_suffix(".run").filter(|digits| digits.len() == 16)?;
     u64::from_str_radix(digits, 16).ok().filter(|id| *id < RUNS_EVER_MAX).map(RunId)
 }
+
+#[cfg(test)]
+mod tests;

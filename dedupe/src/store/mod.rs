@@ -12,6 +12,7 @@
 //!   whatever a crash left beyond a recorded length is never read.
 //! - D5: a file that some state may still name is removed only after [`Store::committed`] of a later state.
 
+mod active;
 mod error;
 mod flush;
 mod maintain;
@@ -281,6 +282,3 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 const _: () = assert!(RECORD_BYTES_MAX < SEGMENT_BYTES_MIN);
-
-#[cfg(test)]
-mod tests;

@@ -8,20 +8,16 @@
 //!   before it. The rest is queued again. Either way nothing more is written to that segment.
 //! - P3: a page that holds hardened records is never written again.
 
-use bytes::Bytes;
-use metropod_journal::media::{Create, Durability, IoRequest, MediaError};
+use metropod_journal::media::{IoRequest, MediaError};
 
+use super::active::{Active, Doubt};
 use super::read::LOOKUPS_AT_ONCE;
 use super::{Inner, Store, WriteError};
 use crate::digest::{Digest, Domain};
-use crate::files::{OpenFile, remove_detached};
-use crate::location::{Location, SEGMENTS_MAX, SegmentId};
+use crate::files::remove_detached;
+use crate::location::{Location, SEGMENTS_MAX};
 use crate::reduce::Payload;
-use crate::segment::{
-    DURABLE_ALIGN_BYTES, RECORD_ALIGN_BYTES, SEGMENT_DIR, SEGMENT_HEADER_BYTES, Stream, encode_footer,
-    encode_record, encode_segment_header, footer_bytes, record_bytes, segment_path,
-};
-use crate::state::SegmentRecord;
+use crate::segment::{SEGMENT_DIR, Stream, segment_path};
 
 const STREAMS: usize = 3;
 
@@ -33,100 +29,6 @@ pub(super) struct Writer {
     /// Not written to any more, not yet synced.
     closed: Vec<Active>,
     names_in_doubt: bool,
-}
-
-/// Which call on a segment has not been seen to succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doubt {
-    None,
-    Write,
-    Sync,
-}
-
-struct Placed {
-    digest: Digest,
-    location: Location,
-    raw_len: u32,
-    /// The record whose place this one takes.
-    replaced: Option<Location>,
-}
-
-/// A segment that this process began.
-struct Active {
-    id: SegmentId,
-    stream: Stream,
-    file: OpenFile,
-    /// What follows `written`.
-    buffer: Vec<u8>,
-    /// Bytes that were written successfully.
-    written: u32,
-    /// All its records, in order of offset.
-    placed: Vec<Placed>,
-    /// How many of `placed` are on stable storage.
-    hardened: usize,
-    /// Its name is on stable storage.
-    named: bool,
-    sealed: bool,
-    doubt: Doubt,
-}
-
-impl Active {
-    fn end(&self) -> u32 {
-        self.written + self.buffer.len() as u32
-    }
-
-    fn has_room(&self, payload: &Payload, segment_bytes: u32) -> bool {
-        let record = record_bytes(payload).next_multiple_of(RECORD_ALIGN_BYTES);
-        self.end() + record + footer_bytes(self.placed.len() + 1) <= segment_bytes
-    }
-
-    fn append(
-        &mut self,
-        domain: Domain,
-        digest: Digest,
-        payload: &Payload,
-        replaced: Option<Location>,
-    ) -> Location {
-        let location = Location::new(self.id, self.end(), record_bytes(payload));
-        encode_record(self.id, domain, &digest, payload, &mut self.buffer);
-        self.placed.push(Placed { digest, location, raw_len: payload.raw_len, replaced });
-        location
-    }
-
-    fn seal(&mut self) {
-        let (id, end) = (self.id, self.end());
-        let entries = self.placed.iter().map(|placed| (placed.digest, placed.location));
-        encode_footer(id, end, entries, &mut self.buffer);
-        self.sealed = true;
-    }
-
-    /// Makes the next record begin on a page of its own; `false` if the segment is too full for that.
-    fn pad(&mut self, segment_bytes: u32) -> bool {
-        let end = self.end().next_multiple_of(DURABLE_ALIGN_BYTES);
-        if end + footer_bytes(self.placed.len()) > segment_bytes {
-            return false;
-        }
-        self.buffer.resize((end - self.written) as usize, 0);
-        true
-    }
-
-    async fn write_out(&mut self, store: &Store) -> Result<(), MediaError> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let bytes = Bytes::from(std::mem::take(&mut self.buffer));
-        let length = bytes.len() as u32;
-        self.doubt = Doubt::Write;
-        let offset = u64::from(self.written);
-        store.shared.io.write(self.file.id(), offset, vec![bytes], Durability::Cached).await?;
-        self.doubt = Doubt::None;
-        self.written += length;
-        Ok(())
-    }
-
-    fn is_unsynced(&self) -> bool {
-        self.hardened < self.placed.len() || self.sealed
-    }
 }
 
 impl Store {
@@ -202,19 +104,7 @@ impl Store {
     async fn begin_segment(&self, stream: Stream) -> Result<Active, MediaError> {
         let id = self.lock().take_segment_id();
         assert!(id.0 < SEGMENTS_MAX, "2^36 segments are a zebibyte");
-        let file = OpenFile::open(&self.shared.io, &segment_path(id), Create::New).await?;
-        Ok(Active {
-            id,
-            stream,
-            file,
-            buffer: encode_segment_header(&self.shared.config.array, id, stream),
-            written: 0,
-            placed: Vec::new(),
-            hardened: 0,
-            named: false,
-            sealed: false,
-            doubt: Doubt::None,
-        })
+        Active::begin(&self.shared.io, &self.shared.config.array, id, stream).await
     }
 
     async fn seal(&self, writer: &mut Writer, stream: Stream) -> Result<(), WriteError> {
@@ -228,7 +118,7 @@ impl Store {
 
     async fn write_out(&self, writer: &mut Writer, stream: Stream) -> Result<(), WriteError> {
         let Some(active) = &mut writer.active[stream as usize] else { return Ok(()) };
-        let written = active.write_out(self).await;
+        let written = active.write_out(&self.shared.io).await;
         written.map_err(|error| {
             self.settle_doubts(writer);
             WriteError::Segment(error)
@@ -351,44 +241,5 @@ impl Inner {
     fn leave_queue(&mut self, digest: &Digest) {
         let front = self.queue.pop_front();
         assert_eq!(front.as_ref(), Some(digest), "only the flow that has the turn takes from the queue");
-    }
-
-    /// What `active` holds is on stable storage: it becomes findable there, and memory is given back.
-    fn harden(&mut self, active: &mut Active) {
-        let fresh = SegmentRecord {
-            id: active.id,
-            stream: active.stream,
-            sealed: false,
-            length: 0,
-            indexed: SEGMENT_HEADER_BYTES,
-            records: 0,
-            live_records: 0,
-            live_bytes: 0,
-            live_raw_bytes: 0,
-        };
-        let segment = self.segments.entry(active.id).or_insert(fresh);
-        segment.length = active.written;
-        segment.sealed = active.sealed;
-        for placed in &active.placed[active.hardened..] {
-            segment.records += 1;
-            segment.live_records += 1;
-            segment.live_bytes += u64::from(placed.location.length_max());
-            segment.live_raw_bytes += u64::from(placed.raw_len);
-        }
-        for placed in &active.placed[active.hardened..] {
-            if let Some(staged) = self.staged.remove(&placed.digest) {
-                self.placed_bytes -= staged.memory_bytes();
-            }
-            self.recent.insert(placed.digest, placed.location);
-            let replaced = placed.replaced.and_then(|replaced| {
-                Some((self.segments.get_mut(&replaced.segment())?, u64::from(replaced.length_max())))
-            });
-            if let Some((segment, length)) = replaced {
-                segment.live_records = segment.live_records.saturating_sub(1);
-                segment.live_bytes = segment.live_bytes.saturating_sub(length);
-                segment.live_raw_bytes = segment.live_raw_bytes.saturating_sub(u64::from(placed.raw_len));
-            }
-        }
-        active.hardened = active.placed.len();
     }
 }
