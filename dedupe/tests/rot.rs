@@ -13,17 +13,18 @@ fn replace(store: &Store, n: u64) {
 
 fn length(media: &SimMedia, path: &str) -> u64 {
     let how = metropod_journal::media::Open { create: metropod_journal::media::Create::Never, direct: false };
-    media.len(media.open(path, how).unwrap()).unwrap()
+    let file = media.open(path, how).expect("the file is there");
+    media.len(file).expect("the file is open")
 }
 
 fn paths(media: &SimMedia, dir: &str) -> Vec<String> {
-    media.list(dir).unwrap().into_iter().map(|name| format!("{dir}/{name}")).collect()
+    media.list(dir).expect("the media is healthy").into_iter().map(|name| format!("{dir}/{name}")).collect()
 }
 
 /// A config that keeps no page, so that each lookup sees the media.
 fn open_uncached(media: &SimMedia, state: Option<&[u8]>) -> Store {
     let config = metropod_dedupe::StoreConfig { cached_pages_max: 0, ..small() };
-    now(Store::open(io(media), config, state)).unwrap()
+    now(Store::open(io(media), config, state)).expect("the media is healthy")
 }
 
 #[test]
