@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use metropod_dedupe::{Compression, ReadError, Store, pack};
 use metropod_journal::media::Media;
-use metropod_journal::media::sim::SimMedia;
+use metropod_journal::media::sim::{Fault, Operation, SimMedia, SplitMix};
 
 fn replace(store: &Store, n: u64) {
     store.replace(domain(n), name(n), pack(&content(n), Compression::WhenItPays));
@@ -76,6 +76,68 @@ fn no_flipped_bit_of_a_segment_ever_answers_with_other_content() {
             assert!(wrong.count() <= 1, "one bit costs one chunk");
             media.rot(&path, offset, (offset % 8) as u8).unwrap();
         }
+    }
+}
+
+/// Every chunk is itself or an error says so.
+fn check_honest(store: &Store, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        match now(store.get(domain(n), &name(n), None)) {
+            Ok(read) => assert_eq!(read, content(n), "chunk {n}"),
+            Err(ReadError::Media { .. }) => panic!("the device is healthy"),
+            Err(_) => {}
+        }
+    }
+}
+
+#[test]
+fn syncs_that_lied_before_a_power_cut_cost_chunks_but_never_the_truth() {
+    for seed in seeds(100) {
+        let media = SimMedia::new();
+        let store = open(&media, None);
+        let mut state = None;
+        for round in 0..6 {
+            stage_all(&store, round * 30..round * 30 + 30);
+            if (seed + round) % 3 == 0 {
+                let operation = if seed % 2 == 0 { Operation::Sync } else { Operation::SyncDir };
+                media.fail_nth(Some(operation), 1 + seed % 4, Fault::Lie);
+            }
+            state = Some(now(store.flush()).unwrap());
+        }
+        media.crash(seed);
+        let store = open(&media, state.as_deref());
+        check_honest(&store, 0..180);
+        for n in 0..180 {
+            replace(&store, n);
+        }
+        let state = now(store.flush()).unwrap();
+        media.crash(seed);
+        check_all(&open(&media, Some(&state)), 0..180);
+    }
+}
+
+#[test]
+fn scattered_rot_in_every_file_costs_chunks_but_never_the_truth() {
+    for seed in seeds(60) {
+        let mut random = SplitMix::new(seed);
+        let media = SimMedia::new();
+        let store = open(&media, None);
+        stage_all(&store, 0..150);
+        let state = now(store.flush()).unwrap();
+        for path in [paths(&media, "segments"), paths(&media, "runs")].concat() {
+            for _ in 0..random.below(40) {
+                let offset = random.below(length(&media, &path));
+                media.rot(&path, offset, random.below(8) as u8).unwrap();
+            }
+        }
+        let store = open(&media, Some(&state));
+        check_honest(&store, 0..150);
+        for n in 0..150 {
+            replace(&store, n);
+        }
+        let state = now(store.flush()).unwrap();
+        check_all(&store, 0..150);
+        check_all(&open(&media, Some(&state)), 0..150);
     }
 }
 
