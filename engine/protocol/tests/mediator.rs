@@ -1,7 +1,9 @@
 //! The mediator's service: nothing is replied before it is persisted, nobody waits in vain, nothing of a closed session counts.
 
 use metropod_protocol::mediator::*;
-use metropod_protocol::{ArrayId, ConfigId, Epoch, MediatorId, Members, PodId, RegisterId, Span, Ticket, Time};
+use metropod_protocol::{
+    ArrayId, ConfigId, Epoch, MediatorId, Members, PodId, RegisterId, Span, Ticket, Time,
+};
 
 const A: ArrayId = ArrayId([1; 16]);
 const B: ArrayId = ArrayId([2; 16]);

@@ -266,6 +266,37 @@ fn story_10_a_grant_that_nobody_heard_is_healed() {
 }
 
 #[test]
+fn story_17_a_link_lost_at_any_instant_of_healing_leaves_exactly_one_serving() {
+    for preferred in [0, 1] {
+        for events in 0..160 {
+            let mut world = World::stretched_with(17, |world| world.preferred = Some(IDS[preferred]));
+            let before = world.registers[&support::POD].record().unwrap();
+            world.hold_grants = true;
+            world.cut(Direction::Both);
+            let unheard = |world: &World| world.registers[&support::POD].record().unwrap().id != before.id;
+            assert!(world.run_until(ms(2_000), unheard), "{}", world.describe());
+            world.hold_grants = false;
+            // The reply is lost with the mediator session.
+            world.disconnect_mediator(0);
+            world.disconnect_mediator(1);
+            world.mend();
+            world.connect_mediator(0);
+            world.connect_mediator(1);
+            for _ in 0..events {
+                world.run_one();
+            }
+            world.cut(Direction::Both);
+            let one = world.run_until(ms(4_000), |world| world.is_alone(0) || world.is_alone(1));
+            assert!(one, "after {events} events: {}", world.describe());
+            world.run_for(ms(1_000));
+            assert!(world.is_online(0) != world.is_online(1), "after {events} events: {}", world.describe());
+            world.mend();
+            becomes_whole(&mut world);
+        }
+    }
+}
+
+#[test]
 fn story_12_a_late_refusal_does_not_put_a_racer_off() {
     let mut world = World::stretched(12);
     world.run_for(ms(100));
@@ -626,6 +657,44 @@ fn story_34_a_joiner_is_in_sync_by_a_join_after_the_survivors_configuration_only
             machine.history().iter().rev().find(|item| item.configuration.members.is_only(IDS[0])).unwrap();
         assert!(machine.committed() > alone.first);
     }
+}
+
+#[test]
+fn story_35_a_refusal_does_not_stick_when_the_right_turns_out_to_be_the_own() {
+    let mut world = World::stretched_with(35, |world| world.preferred = Some(IDS[0]));
+    let before = world.registers[&support::POD].record().unwrap();
+    world.hold_grants = true;
+    world.cut(Direction::Both);
+    let unheard = |world: &World| world.registers[&support::POD].record().unwrap().id != before.id;
+    assert!(world.run_until(ms(2_000), unheard));
+    world.hold_grants = false;
+    for array in 0..2 {
+        world.disconnect_mediator(array);
+    }
+    world.mend();
+    world.connect_mediator(1);
+    // Array 0 pre-elects itself; its copy of that is on the way to the disk, array 1 has said that it holds it.
+    let proposed = |world: &World| world.newest(0).is_some_and(|newest| newest.pre_elected() == Some(IDS[0]));
+    assert!(world.run_until(ms(1_000), proposed), "{}", world.describe());
+    world.arrays[0].stalled = true;
+    world.run_for(ms(8));
+    assert_eq!(world.newest(1).unwrap().pre_elected(), Some(IDS[0]));
+    assert!(world.machine(0).durable() < world.machine(0).log_end());
+    world.disconnect_mediator(1);
+    world.cut(Direction::Both);
+    assert!(world.run_until(ms(600), |world| world.status(0).unwrap().racing), "{}", world.describe());
+    let record = Record { members: Members::one(IDS[1]), epoch: Epoch { era: 0, number: 90 }, ..before };
+    let answer = Answer::Refused { reason: mediator::Refusal::Changed, record: Some(record) };
+    world.step(0, Input::Mediator(MediatorReply { request: 1_000_000, pod: support::POD, answer }));
+    assert_eq!(world.serving(0), Some(Serving::Off));
+    world.arrays[0].stalled = false;
+    world.sync(0);
+    assert!(world.run_until(ms(500), |world| world.is_alone(0)), "{}", world.describe());
+    assert!(!world.is_online(1));
+    world.connect_mediator(0);
+    world.connect_mediator(1);
+    world.mend();
+    becomes_whole(&mut world);
 }
 
 #[test]
