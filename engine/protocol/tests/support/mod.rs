@@ -8,6 +8,7 @@ pub mod faults;
 pub mod network;
 pub mod oracle;
 pub mod random;
+pub mod story;
 
 use std::collections::BTreeMap;
 
