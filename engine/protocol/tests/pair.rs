@@ -14,13 +14,24 @@ struct Tally {
 }
 
 fn run(seed: u64, tally: &mut Tally) {
-    let mut world = World::stretched_with(seed, |world| {
+    let prepare = |world: &mut World| {
         if seed.is_multiple_of(3) {
             // Without the grace a restarted array races while its promise still binds.
             world.settings.boot_grace = metropod_protocol::Span(0);
         }
-    });
+    };
+    let mut world = if seed % 5 == 4 {
+        // Faults while the pod is being stretched.
+        let mut world = World::stretching_with(seed, prepare);
+        world.run_for(ms(3));
+        world
+    } else {
+        World::stretched_with(seed, prepare)
+    };
     world.chaos = seed.is_multiple_of(2);
+    if world.random.chance(25) {
+        world.net.delay = [world.random.below(ms(12)), world.random.below(ms(12))];
+    }
     world.hosts = true;
     if Random::new(seed ^ 77).chance(50) {
         world.preferred = Some(support::IDS[(seed % 2) as usize]);

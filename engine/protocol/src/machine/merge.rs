@@ -84,9 +84,9 @@ impl Machine {
     }
 
     pub(super) fn on_entry(&mut self, now: Time, entry: Entry) {
-        // A survivor may send from the position that a joiner has just left by a flip.
-        let flipped_over = self.out_of_sync.is_some() && entry.index <= self.log.end().index;
-        if flipped_over && self.log.position(entry.index).is_none_or(|mine| mine.chain == entry.chain) {
+        // A survivor sends from the position that a joiner reports, and may hear of a flip late: what is held already comes again.
+        let held = entry.index <= self.log.end().index;
+        if held && self.log.position(entry.index).is_none_or(|mine| mine.chain == entry.chain) {
             return;
         }
         if !self.may_take(&entry) {

@@ -182,6 +182,8 @@ impl World {
             Effect::Alarm(alarm) => {
                 self.log(|| format!("{array} ALARM {alarm:?}"));
                 self.arrays[array].alarms.push(alarm);
+                let harmless = matches!(alarm, Alarm::PeerEjected | Alarm::PeerTooFarBehind);
+                assert!(harmless, "{alarm:?} at array {array}: {}", self.describe());
             }
         }
     }

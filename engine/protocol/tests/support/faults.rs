@@ -66,6 +66,10 @@ impl World {
     }
 
     pub fn heal(&mut self, what: Fault) {
+        if self.now >= self.faults_until {
+            // Everything was healed at once then.
+            return;
+        }
         match what {
             Fault::Link | Fault::OneWay(_) => self.mend(),
             Fault::Mediator(array) => {

@@ -8,6 +8,7 @@ pub mod faults;
 pub mod network;
 pub mod oracle;
 pub mod random;
+pub mod story;
 
 use std::collections::BTreeMap;
 
@@ -93,6 +94,8 @@ pub struct World {
     /// Every frame that was delivered, if recording.
     pub recorded: Vec<(usize, Message)>,
     pub recording: bool,
+    /// Each frame is also tried in damaged forms on a copy of the machine.
+    pub hostile: bool,
 }
 
 impl World {
@@ -127,6 +130,7 @@ impl World {
             settings: Settings::default(),
             recorded: Vec::new(),
             recording: false,
+            hostile: false,
         };
         world.tracing = std::env::vars().any(|(name, _)| name == "METROPOD_TRACE");
         world
@@ -139,6 +143,13 @@ impl World {
 
     /// The same, prepared otherwise.
     pub fn stretched_with(seed: u64, prepare: impl Fn(&mut World)) -> World {
+        let mut world = World::stretching_with(seed, prepare);
+        assert!(world.run_until(ms(4_000), World::is_whole), "a new pod is stretched: {}", world.describe());
+        world
+    }
+
+    /// A new pod whose stretch has just begun.
+    pub fn stretching_with(seed: u64, prepare: impl Fn(&mut World)) -> World {
         let mut world = World::new(seed);
         prepare(&mut world);
         world.start_mediator(true);
@@ -146,7 +157,6 @@ impl World {
         world.connect();
         world.connect_mediator(0);
         world.connect_mediator(1);
-        assert!(world.run_until(ms(4_000), World::is_whole), "a new pod is stretched: {}", world.describe());
         world
     }
 
