@@ -1,1 +1,20 @@
-//! Content-addressed chunks.
+//! Content-addressed chunks: digests, reduction, log segments, index, and the [`Store`] over them.
+
+mod digest;
+mod files;
+mod index;
+mod location;
+mod reduce;
+mod segment;
+mod state;
+mod store;
+mod turn;
+
+pub use digest::{DIGEST_BYTES, Digest, Domain, NODE_LEVELS, digest};
+pub use location::{Location, SegmentId};
+pub use reduce::{
+    BLOCK_BYTES, Compression, ExpandError, Form, LZ4_SAVING_BYTES_MIN, Payload, RAW_BYTES_MAX, Reduced,
+    expand, is_zero, pack, reduce, reduce_blocks, verify,
+};
+pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use store::{OpenError, ReadError, Store, StoreConfig, StoreStats, WriteError};

@@ -11,15 +11,18 @@ use metropod_core::operation::Manage;
 use metropod_core::{ArrayConfig, Command, Input, ManageError as Refusal, Managed};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
-use metropod_journal::media::{Io, Media, OpenDirError, RealMedia};
+use metropod_journal::media::real::{OpenDirError, RealMedia};
+use metropod_journal::media::{Io, Media};
 use metropod_protocol::{ArrayId, PodId, Settings};
 
 use crate::boot;
 use crate::driver::{Answer, Driver, Wait, block_on, now};
 use crate::hub::Hub;
-use crate::identity::{ConnectionKey, ConnectionKeyError, Identity, IdentityError, PeerKind, fill_random, is_name};
+use crate::identity::{
+    ConnectionKey, ConnectionKeyError, Identity, IdentityError, PeerKind, fill_random, is_name,
+};
 use crate::link::{self, Links, LinksConfig};
-use crate::mediator;
+use crate::mediator::MediatorClientConfig;
 use crate::superblock::{self, Superblock, SuperblockError};
 use crate::volume::Volume;
 
@@ -101,7 +104,9 @@ pub enum OpenError {
 #[non_exhaustive]
 pub enum ManageError {
     /// A name breaks the rules.
-    #[error("names have 1 to 63 letters, digits or '-'; volumes are pod::volume, snapshots pod::volume.suffix")]
+    #[error(
+        "names have 1 to 63 letters, digits or '-'; volumes are pod::volume, snapshots pod::volume.suffix"
+    )]
     BadName,
     /// No array of that name is connected.
     #[error("no array of that name is connected; see `metropod array connections`")]
@@ -137,13 +142,17 @@ pub enum ConnectError {
 /// # Example
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR_OR_CWD"))?;
-/// # let directory = directory.path().join("a");
-/// let array = metropod::Array::open(metropod::Options {
-///     journal_bytes: 128 << 20,
-///     ..metropod::Options::new("A", directory)
-/// })?;
-/// # array.close();
+/// # let home = tempfile::tempdir_in(".")?;
+/// # let directory = home.path().join("a");
+/// let options = metropod::Options { journal_bytes: 128 << 20, ..metropod::Options::new("A", directory) };
+/// let array = metropod::Array::open(options)?;
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// array.create_pod("pod1").await?;
+/// let volume = array.create_volume("pod1::vol1", 64 << 20).await?;
+/// volume.write(4096, bytes::Bytes::from(vec![7; 4096])).await?;
+/// assert_eq!(volume.read(4096, 512).await?, vec![7; 512]);
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// array.close();
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -158,7 +167,6 @@ pub(crate) struct Inner {
     pub(crate) hub: Arc<Hub>,
     pub(crate) links: Mutex<Links>,
     pub(crate) address: SocketAddr,
-    mediator: Mutex<Option<mediator::Client>>,
     closed: Mutex<bool>,
 }
 
@@ -180,7 +188,8 @@ impl Array {
         let config = core_config(&options, &identity)?;
         let media: Arc<dyn Media> = Arc::new(media);
         let hub = Hub::new(identity.clone());
-        let core = block_on(metropod_core::Array::open(config, Io::inline(media.clone()), hub.clone(), now()))?;
+        let core =
+            block_on(metropod_core::Array::open(config, Io::inline(media.clone()), hub.clone(), now()))?;
         let driver = Driver::start(core, media, hub.clone());
         hub.start(&driver);
         let links = Links::start(
@@ -197,10 +206,16 @@ impl Array {
             hub.sink(),
         )?;
         let address = links.address();
-        let client = match options.mediator {
-            Some(address) => Some(crate::hub::start_mediator(&hub, identity.clone(), incarnation, &options.name, address).map_err(OpenError::Mediator)?),
-            None => None,
-        };
+        if let Some(address) = options.mediator {
+            let name = options.name.clone();
+            let config = MediatorClientConfig {
+                identity: identity.clone(),
+                incarnation,
+                name,
+                address: address.to_string(),
+            };
+            hub.start_mediator(config).map_err(OpenError::Mediator)?;
+        }
         let inner = Inner {
             name: options.name,
             id: identity.id(),
@@ -208,7 +223,6 @@ impl Array {
             hub,
             links: Mutex::new(links),
             address,
-            mediator: Mutex::new(client),
             closed: Mutex::new(false),
         };
         Ok(Array { inner: Arc::new(inner) })
@@ -225,9 +239,6 @@ impl Array {
             self.inner.driver.hand_over(append);
         }
         started.reply.wait_for(CLOSE_WITHIN);
-        if let Some(client) = self.inner.mediator.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            drop(client);
-        }
         self.inner.links.lock().unwrap_or_else(PoisonError::into_inner).stop();
         self.inner.hub.stop();
         self.inner.driver.stop();
@@ -389,8 +400,10 @@ fn core_config(options: &Options, identity: &Identity) -> Result<ArrayConfig, Op
     let mut salt = [0; 8];
     fill_random(&mut salt).map_err(OpenError::System)?;
     let me = identity.id();
-    let journal =
-        JournalConfig { budget_bytes: options.journal_bytes, ..JournalConfig::new(me.0, u64::from_le_bytes(salt)) };
+    let journal = JournalConfig {
+        budget_bytes: options.journal_bytes,
+        ..JournalConfig::new(me.0, u64::from_le_bytes(salt))
+    };
     Ok(ArrayConfig { me, journal, store: StoreConfig::new(me.0), settings: Settings::default(), seed })
 }
 

@@ -16,17 +16,17 @@ use metropod_protocol::{ArrayId, MediatorRequest, PodId, Statement};
 use crate::driver::{Driver, Outside};
 use crate::identity::Identity;
 use crate::link::{self, Link, LinkEvent};
-use crate::mediator::Client;
-use crate::reading;
+use crate::mediator::{self, MediatorClient, MediatorClientConfig, MediatorEvent};
+use crate::{reading, wire};
 
 /// Kind of every frame on array connections; the core's own frames tell the rest.
-const FRAME_KIND: u8 = 1;
+const FRAME_KIND: u8 = wire::KIND_FREE;
 
 /// See the module's text.
 pub(crate) struct Hub {
     identity: Arc<Identity>,
     links: RwLock<HashMap<(ArrayId, Channel), Link>>,
-    mediator: OnceLock<Client>,
+    mediator: Mutex<Option<MediatorClient>>,
     driver: OnceLock<Weak<Driver>>,
     alarms: Mutex<Vec<Alarm>>,
     events: (Sender<Option<LinkEvent>>, Receiver<Option<LinkEvent>>),
@@ -40,7 +40,7 @@ impl Hub {
         Arc::new(Hub {
             identity,
             links: RwLock::new(HashMap::new()),
-            mediator: OnceLock::new(),
+            mediator: Mutex::new(None),
             driver: OnceLock::new(),
             alarms: Mutex::new(Vec::new()),
             events: unbounded(),
@@ -58,8 +58,20 @@ impl Hub {
             .expect("the system can start a handful of threads");
     }
 
-    pub(crate) fn set_mediator(&self, client: Client) {
-        let _first = self.mediator.set(client);
+    /// Starts asking the mediator at `address`.
+    pub(crate) fn start_mediator(self: &Arc<Self>, config: MediatorClientConfig) -> std::io::Result<()> {
+        let hub = Arc::downgrade(self);
+        let sink = Box::new(move |event| {
+            let Some(driver) = hub.upgrade().and_then(|hub| hub.driver()) else { return };
+            driver.tell(match event {
+                MediatorEvent::Up { mediator } => Input::MediatorUp { mediator },
+                MediatorEvent::Down => Input::MediatorDown,
+                MediatorEvent::Reply(reply) => Input::MediatorReply(reply),
+            });
+        });
+        let client = MediatorClient::start(config, sink)?;
+        *self.lock_mediator() = Some(client);
+        Ok(())
     }
 
     /// Where the links put their events.
@@ -73,6 +85,9 @@ impl Hub {
 
     pub(crate) fn stop(&self) {
         let _taken = self.events.0.send(None);
+        // Stopping joins the client's thread, which may be inside the sink: the lock must not be held.
+        let client = self.lock_mediator().take();
+        drop(client);
     }
 
     pub(crate) fn driver(&self) -> Option<Arc<Driver>> {
@@ -86,6 +101,10 @@ impl Hub {
     /// Alarms since the start, the newest last.
     pub(crate) fn alarms(&self) -> Vec<Alarm> {
         self.lock_alarms().clone()
+    }
+
+    fn lock_mediator(&self) -> MutexGuard<'_, Option<MediatorClient>> {
+        self.mediator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_alarms(&self) -> MutexGuard<'_, Vec<Alarm>> {
@@ -137,13 +156,13 @@ impl Outside for Hub {
     }
 
     fn ask(&self, request: MediatorRequest) {
-        if let Some(mediator) = self.mediator.get() {
-            mediator.ask(request);
+        if let Some(mediator) = self.lock_mediator().as_ref() {
+            mediator.send(&request);
         }
     }
 
     fn sign(&self, statement: &Statement) -> Bytes {
-        Bytes::copy_from_slice(&self.identity.sign(&statement.to_sign()).to_bytes())
+        mediator::sign(&self.identity, statement)
     }
 
     fn status_changed(&self, _: PodId) {}

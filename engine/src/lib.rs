@@ -21,11 +21,14 @@ pub mod link;
 pub mod mediator;
 pub mod wire;
 
-pub use array::{Array, ConnectError, JOURNAL_BYTES_DEFAULT, JOURNAL_BYTES_MIN, ManageError, OpenError, Options};
+pub use array::{
+    Array, ConnectError, JOURNAL_BYTES_DEFAULT, JOURNAL_BYTES_MIN, ManageError, OpenError, Options,
+};
 pub use metropod_core::{Extent, HostError, ManageError as Refusal};
 pub use metropod_protocol::{ArrayId, Epoch, PodId};
 pub use status::{
-    ArrayStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, SideStatus, SnapshotStatus, VolumeStatus,
+    ArrayStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, SideStatus, SnapshotStatus,
+    VolumeStatus,
 };
 pub use superblock::{Superblock, SuperblockError};
 pub use volume::{IoError, REQUEST_BYTES_MAX, SECTOR_BYTES, Volume};

@@ -151,7 +151,7 @@ fn pod_status(array: &Core, pod: &Pod, now: Time, name_of: &impl Fn(ArrayId) -> 
 }
 
 fn resync(catch_up: &CatchUp, now: Time) -> Option<Resync> {
-    let counts = catch_up.progress()?.snapshot();
+    let counts = catch_up.progress()?.sample();
     let began = catch_up.began().unwrap_or(now);
     let elapsed_ms = now.since(began).0 / 1_000_000;
     let rate_bytes_per_s = (counts.bytes_done * 1000).checked_div(elapsed_ms).unwrap_or(0);

@@ -95,9 +95,6 @@ impl Connection {
         deadline: Option<Instant>,
     ) -> Result<Option<metropod_journal::Append>, Closed> {
         loop {
-            if self.driver.is_stopping() {
-                return Err(reader.link().close_and_report());
-            }
             let frame = match deadline {
                 None => Some(reader.read_frame(SPIN)?),
                 Some(deadline) => reader.read_frame_until(Duration::ZERO, deadline)?,

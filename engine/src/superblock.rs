@@ -49,7 +49,9 @@ pub enum SuperblockError {
         path: PathBuf,
     },
     /// Another format version.
-    #[error("{path} has format version {found}; this binary reads version {VERSION}: use the release that wrote it")]
+    #[error(
+        "{path} has format version {found}; this binary reads version {VERSION}: use the release that wrote it"
+    )]
     WrongVersion {
         /// Which.
         path: PathBuf,
@@ -63,7 +65,9 @@ pub enum SuperblockError {
         path: PathBuf,
     },
     /// The identity beside it belongs to another array.
-    #[error("the identity in {directory} does not belong to the array in its superblock; restore the right one")]
+    #[error(
+        "the identity in {directory} does not belong to the array in its superblock; restore the right one"
+    )]
     AnotherArray {
         /// Which.
         directory: PathBuf,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use metropod_core::operation::{BLOCK_BYTES, Operation, Piece, WRITE_BYTES_MAX, shares};
+use bytes::Bytes;
 use metropod_core::names::VolumeId;
+use metropod_core::operation::{BLOCK_BYTES, Operation, Piece, WRITE_BYTES_MAX, shares};
 use metropod_core::task::FlowError;
 use metropod_core::{Extent, Fetch, HostError, Input, Source};
 use metropod_dedupe::{Compression, Reduced, reduce};
@@ -175,7 +175,8 @@ impl Volume {
     }
 
     async fn finish_all(&self, operations: Vec<Operation>) -> Result<(), IoError> {
-        let guards: Vec<Guard> = operations.into_iter().map(|operation| self.guard(self.start(operation))).collect();
+        let guards: Vec<Guard> =
+            operations.into_iter().map(|operation| self.guard(self.start(operation))).collect();
         for guard in guards {
             finished(guard.wait().await)?;
         }

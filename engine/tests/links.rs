@@ -1,4 +1,5 @@
 //! Links between real arrays on loopback: becoming known, coming together, coming back, and hostile strangers.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 
@@ -11,7 +12,7 @@ use metropod::identity::{ConnectionKey, PeerKind};
 use metropod::link::{Channel, CloseReason, ConnectError, HandshakeError, Refusal, StartError, VERSION};
 use metropod::wire::{Decoder, FrameReader, write_frame};
 use metropod_protocol::Incarnation;
-use support::{Array, NO_SPIN, PATIENCE, Proxy, config, meet, pair};
+use support::{Array, NO_SPIN, PATIENCE, Proxy, config, meet, pair, spare_address};
 use tempfile::tempdir;
 
 #[test]
@@ -91,12 +92,11 @@ fn a_closed_connection_is_back_within_the_time_in_which_nobody_misses_it() {
 #[test]
 fn a_peer_that_restarts_replaces_its_own_half_open_connection() {
     let (one, two) = (tempdir().unwrap(), tempdir().unwrap());
+    let address = spare_address();
+    let proxy = Proxy::start(address);
     let mut config_a = config(one.path(), "A", 1);
-    let mut a = Array::start(config(one.path(), "A", 1));
-    let proxy = Proxy::start(a.links.address());
-    config_a.listen = a.links.address();
+    config_a.listen = address;
     config_a.advertise = Some(proxy.address.to_string());
-    drop(std::mem::replace(&mut a, Array::start(config(tempdir().unwrap().path(), "X", 1))));
     let mut a = Array::start(config_a);
     // B's own address is a hole, so that every connection leads through the proxy.
     let mut config_b = config(two.path(), "B", 1);
@@ -105,30 +105,23 @@ fn a_peer_that_restarts_replaces_its_own_half_open_connection() {
     b.connect(&a);
     meet(&mut a, &mut b);
     let old = a.current[&Channel::Sync].link.number();
-    // B dies and A hears nothing of it.
-    proxy.stall(true);
+    // B dies and A hears nothing of it: the proxy keeps its side of the dead connections open.
+    proxy.abandon();
     drop(b);
     a.take_events(Duration::from_millis(50));
     assert_eq!(a.current[&Channel::Sync].link.number(), old, "half-open: still up here");
-    let direct = Proxy::start(a.links.address());
     let mut config_b = config(two.path(), "B", 2);
     config_b.advertise = Some("127.0.0.1:1".to_owned());
     let mut b = Array::start(config_b);
-    // The proxy lets new connections through again while the dead ones stay silent.
-    proxy.set_target(direct.address);
-    proxy.stall(false);
     meet(&mut a, &mut b);
     assert_eq!(a.current[&Channel::Sync].peer.incarnation, Incarnation(2));
+    assert!(a.downs.iter().any(|(_, number, reason)| (*number, *reason) == (old, CloseReason::Replaced)));
 }
 
 #[test]
 fn an_advertised_proxy_is_used_and_never_gone_around() {
     let (one, two) = (tempdir().unwrap(), tempdir().unwrap());
-    let places = [tempdir().unwrap(), tempdir().unwrap()];
-    let spare =
-        [Array::start(config(places[0].path(), "S", 1)), Array::start(config(places[1].path(), "T", 1))];
-    let [at_a, at_b] = [spare[0].links.address(), spare[1].links.address()];
-    drop(spare);
+    let [at_a, at_b] = [spare_address(), spare_address()];
     let (proxy_a, proxy_b) = (Proxy::start(at_a), Proxy::start(at_b));
     let mut config_a = config(one.path(), "A", 1);
     config_a.listen = at_a;
@@ -277,8 +270,13 @@ fn strangers_who_send_noise_or_nothing_do_not_keep_peers_out() {
             strangers.push(stream);
         }
     }
+    // Their places are free again after a handshake's time at the latest.
     let mut b = Array::start(config(two.path(), "B", 1));
-    b.connect(&a);
+    let key = a.links.issue_key().unwrap();
+    let began = Instant::now();
+    while b.links.connect(&a.address(), &key, PeerKind::Sync).is_err() {
+        assert!(began.elapsed() < PATIENCE);
+    }
     meet(&mut a, &mut b);
     assert_eq!(a.links.peers().len(), 1);
 }

@@ -8,7 +8,7 @@
 //!   the end of `to` are not: the receiver takes on the size first, and that drops them.
 //! - D2: blocks may be given that are equal: rewritten with the same content in a layer that is not common, or inside a
 //!   range zeroed as a whole. Applying the difference is idempotent, so that is only waste.
-//! - D3: extents are in order and disjoint; zero ranges that touch within a batch are one.
+//! - D3: extents are in order and disjoint; zero ranges that touch are one.
 //! - D4: memory: one group of 128 leaves (16,384 blocks) beyond what a batch asks for.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use metropod_dedupe::Digest;
 
+use crate::gather::breathe;
 use crate::image::{Image, common_layers};
 use crate::layer::{Cover, Layer};
 use crate::nodes::{MapError, Nodes};
@@ -39,6 +40,19 @@ pub async fn diff<S: NodeStore>(
             return Ok(all);
         }
         all.extend(batch);
+    }
+}
+
+/// How many blocks of `image` hold data. Not cheap: reads every leaf.
+pub async fn mapped_blocks<S: NodeStore>(image: &Image, nodes: &Nodes<S>) -> Result<u64, MapError<S::Error>> {
+    let mut cursor = DiffCursor::new(None, image, nodes);
+    let mut mapped = 0;
+    loop {
+        let batch = cursor.next_batch(GROUP_EXTENTS).await?;
+        if batch.is_empty() {
+            return Ok(mapped);
+        }
+        mapped += batch.iter().filter(|extent| extent.slot != Slot::Zero).count() as u64;
     }
 }
 
@@ -117,7 +131,7 @@ impl<S: NodeStore> DiffCursor<S> {
     /// The next extents, at most `extents_max` (at least one); none when the difference is exhausted.
     /// After an error the same batch can be asked for again.
     pub async fn next_batch(&mut self, extents_max: usize) -> Result<Vec<Extent>, MapError<S::Error>> {
-        // The last one found is kept back until the walk ends: the next may join it.
+        // One more than asked for, so that the last one given can no longer grow: zeroes that touch are joined.
         while self.found.len() <= extents_max.max(1) {
             let Some(frame) = self.pending.last().cloned() else { break };
             match frame {
@@ -125,8 +139,8 @@ impl<S: NodeStore> DiffCursor<S> {
                 Frame::Trees { level, base, from, to } => self.step_trees(level, base, from, to).await?,
             }
         }
-        let ready = if self.pending.is_empty() { self.found.len() } else { self.found.len() - 1 };
-        Ok(self.found.drain(..ready.min(extents_max.max(1))).collect())
+        let ready = self.found.len().min(extents_max.max(1));
+        Ok(self.found.drain(..ready).collect())
     }
 
     /// Takes the next group's worth of extents of `to`'s own layers.
@@ -187,6 +201,7 @@ impl<S: NodeStore> DiffCursor<S> {
                 })
                 .collect();
             let group = self.read_leaves(&wanted).await?;
+            breathe().await;
             self.pending.pop();
             for (base, to, verdict) in verdicts {
                 match verdict {

@@ -7,7 +7,8 @@
 //!   subtree, but for what it had lost before).
 //! - F2: the result depends on content and size alone, never on how the layers came about (tree.rs, T1).
 //! - F3: memory is bounded by one group (a level 1 subtree: 128 leaves and their extents) and one node per level.
-//! - F4: an interrupted fold leaves nodes nobody names, and nothing else.
+//! - F4: one turn of the walk handles one group: hashing a large fold never keeps its owner's thread.
+//! - F5: an interrupted fold leaves nodes nobody names, and nothing else.
 
 use std::future::Future;
 use std::ops::Range;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use metropod_dedupe::{Digest, Domain, digest};
 
+use crate::gather::breathe;
 use crate::image::Image;
 use crate::layer::{Cover, Layer};
 use crate::nodes::{MapError, Nodes};
@@ -99,6 +101,7 @@ impl<S: NodeStore> Folder<'_, S> {
             };
             if level == 1 {
                 self.leaves(base, &mut draft).await?;
+                breathe().await;
                 if self.keep {
                     self.nodes.store().relieve().await.map_err(|source| MapError::Stage { source })?;
                 }

@@ -1,4 +1,4 @@
-//! Waiting for many futures at once, a bounded number at a time, without an executor of our own.
+//! Waiting for many futures at once, a bounded number at a time, and for nobody, without an executor of our own.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -6,6 +6,19 @@ use std::task::Poll;
 
 /// Reads in flight for one walk: where devices give most of their rate.
 pub(crate) const READS_IN_FLIGHT: usize = 32;
+
+/// Gives whoever polls a chance to do something else: a walk whose nodes are all cached would never end its turn.
+pub(crate) async fn breathe() {
+    let mut breathed = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut breathed, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
 
 /// Runs `futures`, at most `depth` at a time; the outputs are in the order of the futures.
 pub(crate) async fn gather<F: Future>(futures: impl IntoIterator<Item = F>, depth: usize) -> Vec<F::Output> {

@@ -15,6 +15,7 @@
 //!
 //! Bytes: docs/format-map.md.
 
+mod chunk_store;
 mod diff;
 mod fold;
 mod gather;
@@ -31,7 +32,8 @@ mod store;
 mod table;
 mod tree;
 
-pub use diff::{DiffCursor, diff};
+pub use chunk_store::ChunkStoreError;
+pub use diff::{DiffCursor, diff, mapped_blocks};
 pub use fold::{fold, volume_digest};
 pub use image::{Image, LAYERS_WANTED_MAX, NotTheBase};
 pub use layer::{Layer, LayerId, LayerRange};

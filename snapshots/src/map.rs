@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::image::{Image, NotTheBase};
 use crate::layer::{Layer, LayerId};
 use crate::lookup::{Lookup, Source};
-use crate::slot::{GeometryError, Slot, blocks_of};
+use crate::slot::{Extent, GeometryError, Slot, blocks_of};
 use crate::table::Table;
 
 /// A volume being written.
@@ -43,6 +43,14 @@ impl VolumeMap {
     /// Zeroes a range; what lies beyond the end is dropped (M1). One entry, whatever the length.
     pub fn zero(&mut self, blocks: Range<u64>) {
         self.top.zero(blocks.start..blocks.end.min(self.size_blocks()));
+    }
+
+    /// Takes over one extent of a difference or of a layer.
+    pub fn apply(&mut self, extent: &Extent) {
+        match extent.slot {
+            Slot::Zero => self.zero(extent.blocks.clone()),
+            Slot::Data(_) => extent.blocks.clone().for_each(|block| self.set(block, extent.slot)),
+        }
     }
 
     /// Changes the size. Growing adds zeroes; shrinking drops whole blocks beyond the new end (M2). If the new end

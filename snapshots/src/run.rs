@@ -37,6 +37,9 @@ pub enum RunError {
         /// The version it has.
         version: u32,
     },
+    /// A field that version 1 leaves zero is not.
+    #[error("the delta run uses a field that version {VERSION} reserves")]
+    Reserved,
     /// Damaged: the check does not match.
     #[error("the delta run is damaged")]
     Check,
@@ -91,6 +94,9 @@ impl Layer {
         let version = u32::from_le_bytes(checked[8..12].try_into().expect("four bytes"));
         if version != VERSION {
             return Err(RunError::Version { version });
+        }
+        if checked[12..16] != [0; 4] {
+            return Err(RunError::Reserved);
         }
         let counts = usize::try_from(number(checked, 24)).ok().zip(usize::try_from(number(checked, 32)).ok());
         let Some((zero_ranges, data)) =
@@ -219,5 +225,6 @@ mod tests {
         assert_eq!(entry(&|bytes| bytes[24..32].fill(0xff)), RunError::Length { bytes: 156 });
         assert_eq!(entry(&|bytes| bytes[8] = 9), RunError::Version { version: 9 });
         assert_eq!(entry(&|bytes| bytes[0] = 9), RunError::Magic);
+        assert_eq!(entry(&|bytes| bytes[15] = 9), RunError::Reserved);
     }
 }

@@ -1,20 +1,22 @@
 //! Random histories of a volume against the oracle: writes, trims, sizes, freezes, clones, folds and merges in any order.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 mod support;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use metropod_snapshots::{
-    BLOCK_BYTES, DiffCursor, Image, Layer, LayerId, Nodes, Slot, VolumeMap, diff, fold, read_slots,
-    volume_digest,
+    BLOCK_BYTES, DiffCursor, Image, Layer, LayerId, Nodes, Slot, VolumeMap, diff, fold, mapped_blocks,
+    read_slots, volume_digest,
 };
 use support::{Chance, MemoryStore, Oracle, Point, block_on, check_diff, chunk};
 
 /// Steps of one history.
 const STEPS: u64 = 220;
 /// Histories in a default run.
-const SEEDS_DEFAULT: u64 = 60;
+const SEEDS_DEFAULT: u64 = 400;
 
 struct History {
     chance: Chance,
@@ -172,9 +174,20 @@ impl History {
         let (from, to) = (self.chance.pick(&self.points).clone(), self.chance.pick(&self.points).clone());
         let whole = block_on(diff(Some(&from.image), &to.image, &self.nodes)).unwrap();
         check_diff(&whole, &from.oracle, &to.oracle);
+        let mut target = VolumeMap::from_image(from.image.clone());
+        target.resize(to.image.size_bytes()).unwrap();
+        whole.iter().for_each(|extent| target.apply(extent));
+        let id = self.layer_id();
+        let reached = block_on(volume_digest(&target.freeze(id), &self.nodes)).unwrap();
+        assert_eq!(
+            reached,
+            to.oracle.digest(),
+            "a difference applied to where it starts leads to where it ends"
+        );
         let mapped = block_on(diff(None, &to.image, &self.nodes)).unwrap();
         assert_eq!(check_diff(&mapped, &Oracle::new(0), &to.oracle), to.oracle.blocks.len());
         assert_eq!(mapped.len(), to.oracle.blocks.len(), "a baseline names no zeroes");
+        assert_eq!(block_on(mapped_blocks(&to.image, &self.nodes)).unwrap(), mapped.len() as u64);
 
         let mut cursor = DiffCursor::new(Some(&from.image), &to.image, &self.nodes);
         let mut pieces = Vec::new();

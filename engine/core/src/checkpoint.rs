@@ -1,7 +1,7 @@
 //! Writing a checkpoint: chunks, new layers, then one manifest that names them.
 //!
 //! ```text
-//! store flushed ─► runs/N.run written, synced ─► manifest-N written, synced ─► CURRENT replaced, directory synced
+//! store flushed ─► runs/N.run ─► manifest-N, CURRENT.new (each synced, then their names) ─► CURRENT replaced, synced
 //! ```
 //! - K1: a manifest names only what is durable before it; a crash at any step leaves the older manifest in force, and
 //!   what the newer attempt wrote is unknown to it and removed later.
@@ -10,11 +10,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use metropod_dedupe::Store;
-use metropod_journal::media::{Cause, Create, Durability, Io, MediaError, Open};
 use metropod_journal::Lsn;
-use metropod_protocol::{ArrayId, DurableState, Incarnation, Index, PodId};
+use metropod_journal::media::{Cause, Create, Durability, Io, MediaError, Open};
+use metropod_protocol::{ArrayId, DurableState, Index, PodId};
 use metropod_snapshots::{Image, Layer, LayerId};
 
 use crate::manifest::{self, Manifest};
@@ -64,8 +64,6 @@ pub struct Draft {
     pub number: u64,
     /// This array.
     pub array: ArrayId,
-    /// The array's incarnation.
-    pub incarnation: Incarnation,
     /// First layer id that was not handed out.
     pub next_layer: u64,
     /// First journal record that is still needed.
@@ -98,11 +96,11 @@ pub fn run_name(number: u64) -> String {
 /// Writes a checkpoint and cleans up after it.
 pub async fn write(io: &Io, store: &Store, draft: Draft) -> Result<Checkpointed, FlowError> {
     let state = store.flush().await?;
+    let flushed = state.clone();
     let places = write_layers(io, &draft).await?;
     let manifest = Manifest {
         number: draft.number,
         array: draft.array,
-        incarnation: draft.incarnation,
         next_layer: draft.next_layer,
         journal_from: draft.journal_from,
         store: state,
@@ -112,9 +110,11 @@ pub async fn write(io: &Io, store: &Store, draft: Draft) -> Result<Checkpointed,
     let name = manifest_name(draft.number);
     write_file(io, &name, vec![manifest::encode(&manifest)]).await?;
     write_file(io, "CURRENT.new", vec![Bytes::from(name)]).await?;
+    // Names may survive a crash in any order: the manifest's must be durable before CURRENT can say it.
+    io.sync_dir("").await?;
     io.rename("CURRENT.new", CURRENT).await?;
     io.sync_dir("").await?;
-    store.committed();
+    store.committed(&flushed);
     remove_unnamed(io, draft.number, &places).await;
     Ok(Checkpointed { number: draft.number, places })
 }
@@ -127,12 +127,11 @@ async fn write_layers(io: &Io, draft: &Draft) -> Result<LayerPlaces, FlowError> 
         let place = match draft.places.get(&layer.id()) {
             Some(place) => *place,
             None => {
-                let mut bytes = BytesMut::new();
-                layer.encode(&mut bytes);
+                let bytes = layer.encode();
                 let length = bytes.len() as u64;
                 let place = LayerPlace { run: draft.number, offset, length };
                 offset += length;
-                parts.push(bytes.freeze());
+                parts.push(Bytes::from(bytes));
                 place
             }
         };

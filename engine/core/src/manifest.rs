@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use metropod_dedupe::Digest;
 use metropod_journal::Lsn;
-use metropod_protocol::{ArrayId, Chain, ConfigId, DurableState, Incarnation, Index, PodId, Position};
+use metropod_protocol::{ArrayId, Chain, ConfigId, DurableState, Index, PodId, Position};
 use metropod_snapshots::{Image, Layer, LayerId, Root};
 
 use crate::checkpoint::{LayerPlace, LayerPlaces, PodDraft, images_of};
@@ -17,6 +17,7 @@ use crate::codec::{DecodeError, Reader, put_blob, put_count, put_option};
 use crate::names::{SnapshotId, VolumeId};
 use crate::namespace::{Namespace, PodImage};
 use crate::pod::ForkPoint;
+use crate::transfer::Touched;
 
 const MAGIC: [u8; 8] = *b"MPODMANI";
 const VERSION: u16 = 1;
@@ -28,8 +29,6 @@ pub struct Manifest {
     pub number: u64,
     /// The array it belongs to.
     pub array: ArrayId,
-    /// The array's incarnation when it was written.
-    pub incarnation: Incarnation,
     /// First layer id that was not handed out.
     pub next_layer: u64,
     /// First journal record that is still needed.
@@ -70,7 +69,6 @@ pub fn encode(manifest: &Manifest) -> Bytes {
     out.put_u16_le(VERSION);
     out.put_slice(&manifest.array.0);
     out.put_u64_le(manifest.number);
-    out.put_u64_le(manifest.incarnation.0);
     out.put_u64_le(manifest.next_layer);
     out.put_u64_le(manifest.journal_from.0);
     put_blob(&mut out, &manifest.store);
@@ -106,7 +104,6 @@ pub fn open(bytes: &Bytes) -> Result<(Header, Reader), ManifestError> {
     let mut reader = Reader::new(content.slice(10..));
     let array = ArrayId(reader.array()?);
     let number = reader.u64()?;
-    let incarnation = Incarnation(reader.u64()?);
     let next_layer = reader.u64()?;
     let journal_from = Lsn(reader.u64()?);
     let store = reader.blob()?;
@@ -116,7 +113,7 @@ pub fn open(bytes: &Bytes) -> Result<(Header, Reader), ManifestError> {
         let place = LayerPlace { run: reader.u64()?, offset: reader.u64()?, length: reader.u64()? };
         places.insert(id, place);
     }
-    Ok((Header { array, number, incarnation, next_layer, journal_from, store, places }, reader))
+    Ok((Header { array, number, next_layer, journal_from, store, places }, reader))
 }
 
 /// What a manifest says before its pods.
@@ -126,8 +123,6 @@ pub struct Header {
     pub array: ArrayId,
     /// Number of the checkpoint.
     pub number: u64,
-    /// The array's incarnation.
-    pub incarnation: Incarnation,
     /// First layer id that was not handed out.
     pub next_layer: u64,
     /// First journal record that is still needed.
@@ -139,7 +134,10 @@ pub struct Header {
 }
 
 /// Reads the pods, given the layers.
-pub fn pods(mut reader: Reader, layers: &BTreeMap<LayerId, Arc<Layer>>) -> Result<Vec<PodDraft>, ManifestError> {
+pub fn pods(
+    mut reader: Reader,
+    layers: &BTreeMap<LayerId, Arc<Layer>>,
+) -> Result<Vec<PodDraft>, ManifestError> {
     let mut pods = Vec::new();
     for _ in 0..reader.count(32)? {
         pods.push(decode_pod(&mut reader, layers)?);
@@ -157,6 +155,7 @@ fn encode_pod(pod: &PodDraft, out: &mut BytesMut) {
         out.put_slice(&fork.config.0);
         encode_position(&fork.at, out);
         encode_image(&fork.image, out);
+        put_option(out, fork.touched.as_ref(), |out, touched| touched.encode(out));
     });
 }
 
@@ -171,6 +170,7 @@ fn decode_pod(reader: &mut Reader, layers: &BTreeMap<LayerId, Arc<Layer>>) -> Re
             config: ConfigId(reader.array()?),
             at: decode_position(reader)?,
             image: decode_image(reader, layers)?,
+            touched: reader.option(Touched::decode)?,
         })
     })?;
     Ok(PodDraft { id, state, applied, image, fork })
@@ -213,7 +213,10 @@ fn encode_image(image: &PodImage, out: &mut BytesMut) {
     }
 }
 
-fn decode_image(reader: &mut Reader, layers: &BTreeMap<LayerId, Arc<Layer>>) -> Result<PodImage, DecodeError> {
+fn decode_image(
+    reader: &mut Reader,
+    layers: &BTreeMap<LayerId, Arc<Layer>>,
+) -> Result<PodImage, DecodeError> {
     let namespace = Namespace::decode(reader)?;
     let mut volumes: BTreeMap<VolumeId, Image> = BTreeMap::new();
     for id in namespace.volumes.keys() {
@@ -231,8 +234,7 @@ fn decode_volume_image(
     layers: &BTreeMap<LayerId, Arc<Layer>>,
 ) -> Result<Image, DecodeError> {
     let size_bytes = reader.u64()?;
-    let root =
-        reader.option(|reader| Ok(Root { digest: Digest(reader.array()?), height: reader.u8()? }))?;
+    let root = reader.option(|reader| Ok(Root { digest: Digest(reader.array()?), height: reader.u8()? }))?;
     let mut stack = Vec::new();
     for _ in 0..reader.count(8)? {
         let id = LayerId(reader.u64()?);

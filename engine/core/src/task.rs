@@ -7,15 +7,16 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use metropod_dedupe::Reduced;
-use metropod_journal::Spare;
-use metropod_journal::media::MediaError;
+use metropod_dedupe::{ReadError, Reduced, WriteError};
+use metropod_journal::media::{Cause, MediaError};
+use metropod_journal::{PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::PodId;
-use metropod_snapshots::Image;
+use metropod_snapshots::{ChunkStoreError, Image, MapError};
 
 use crate::checkpoint::Checkpointed;
 use crate::names::VolumeId;
 use crate::namespace::PodImage;
+use crate::transfer::{AbortReason, TransferError};
 
 /// A flow to run to its end.
 pub struct Task {
@@ -32,15 +33,79 @@ pub enum FlowError {
     Media(MediaError),
     /// Stored content is missing or damaged.
     Damaged,
+    /// The joiner does not hold the point that the round starts from.
+    MissingBase,
     /// The other end went away or broke the rules.
     Peer,
+}
+
+impl From<MediaError> for FlowError {
+    fn from(error: MediaError) -> FlowError {
+        FlowError::Media(error)
+    }
+}
+
+impl From<WriteError> for FlowError {
+    fn from(error: WriteError) -> FlowError {
+        let (WriteError::Segment(source) | WriteError::Sync(source) | WriteError::Index(source)) = error
+        else {
+            return FlowError::Damaged;
+        };
+        FlowError::Media(source)
+    }
+}
+
+impl From<ReadError> for FlowError {
+    fn from(error: ReadError) -> FlowError {
+        match error {
+            ReadError::Media { source, .. } => FlowError::Media(source),
+            _ => FlowError::Damaged,
+        }
+    }
+}
+
+impl From<MapError<ChunkStoreError>> for FlowError {
+    fn from(error: MapError<ChunkStoreError>) -> FlowError {
+        match error {
+            MapError::Node { source, .. } | MapError::Stage { source } => match source {
+                ChunkStoreError::Read(error) => error.into(),
+                ChunkStoreError::Write(error) => error.into(),
+                _ => FlowError::Damaged,
+            },
+            _ => FlowError::Damaged,
+        }
+    }
+}
+
+impl From<TransferError> for FlowError {
+    fn from(error: TransferError) -> FlowError {
+        match error {
+            TransferError::Map(error) => error.into(),
+            TransferError::Read(error) => error.into(),
+            TransferError::Write(error) => error.into(),
+            TransferError::Aborted(AbortReason::MissingBase) => FlowError::MissingBase,
+            _ => FlowError::Peer,
+        }
+    }
+}
+
+impl FlowError {
+    /// Whether the device is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, FlowError::Media(MediaError { cause: Cause::NoSpace, .. }))
+    }
 }
 
 /// How a flow ended.
 #[derive(Debug)]
 pub enum Finished {
     /// A journal segment is ready.
-    Segment(Result<Spare, MediaError>),
+    Segment {
+        /// How to make it; kept until it succeeded.
+        recipe: SegmentRecipe,
+        /// The segment.
+        result: Result<Spare, PrepareError>,
+    },
     /// Staged payloads went to segments.
     Destaged(Result<(), FlowError>),
     /// A checkpoint is durable.

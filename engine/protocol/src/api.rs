@@ -84,11 +84,13 @@ pub enum Input {
         /// The joiner.
         peer: ArrayId,
     },
-    /// At the survivor: rounds are short enough; send the log after the joiner's position.
+    /// At the survivor, after [`Effect::CatchUp`] and in the same session: rounds are short enough (or none was needed, because the
+    /// entry after the joiner's end is still held): send the log after the joiner's position. To be said again after
+    /// [`Effect::AnotherRound`] and in a new session. From here on, entries the joiner lacks are kept from trimming, within a bound.
     SuffixPossible,
     /// At the joiner: the image flipped to `state.base`, and `state` (from [`crate::Machine::state_after_flip`]) is durable in a manifest.
     Flipped(Box<DurableState>),
-    /// A manifest with base `through` is durable: entries up to it are no longer needed.
+    /// A manifest with base `through` is durable: entries up to it are forgotten.
     Trim {
         /// As returned in the base of [`crate::Machine::durable_state`].
         through: Index,

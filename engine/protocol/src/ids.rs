@@ -74,14 +74,21 @@ number!(
     Ticket
 );
 number!(
-    /// A random number that makes a session name unique.
+    /// Makes a session name unique: the sender's attempt, rising within its incarnation, in the upper half, chance in the lower.
     Nonce
 );
+
+impl Nonce {
+    /// Which attempt of its incarnation.
+    pub const fn attempt(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
 
 impl Index {
     /// The index after this one.
     pub const fn next(self) -> Index {
-        Index(self.0 + 1)
+        Index(self.0.saturating_add(1))
     }
 
     /// The index before this one; zero stays zero.

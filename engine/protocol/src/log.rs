@@ -46,21 +46,24 @@ impl Log {
         if index == self.base.index { Some(self.base) } else { self.get(index).map(Entry::position) }
     }
 
-    /// Whether `entry` follows the end.
+    /// Whether `entry` follows the end: next index, configuration in force, matching chain.
     pub fn follows(&self, entry: &Entry) -> bool {
+        self.has_place_for(entry) && entry.chain == entry.chain_after(self.end().chain)
+    }
+
+    fn has_place_for(&self, entry: &Entry) -> bool {
         let end = self.end();
         let config = match entry.configuration() {
             Some(configuration) => configuration.id,
             None => end.config,
         };
-        entry.index == end.index.next()
-            && entry.config == config
-            && entry.chain == entry.chain_after(end.chain)
+        entry.index == end.index.next() && entry.config == config
     }
 
-    /// Adds an entry that follows the end.
+    /// Adds an entry whose chain was computed or verified by the caller.
     pub fn push(&mut self, entry: Entry) {
-        assert!(self.follows(&entry), "an entry is appended only where it belongs");
+        assert!(self.has_place_for(&entry), "an entry is appended only where it belongs");
+        debug_assert!(self.follows(&entry), "an entry chains onto the one before");
         if let Some(configuration) = entry.configuration() {
             let item = HistoryItem {
                 configuration: *configuration,
@@ -109,7 +112,7 @@ impl Log {
     }
 
     /// Configurations from the one written at `index` on.
-    pub fn from_configuration(&self, index: Index) -> &[HistoryItem] {
+    pub fn configurations_from(&self, index: Index) -> &[HistoryItem] {
         let before = self.history.partition_point(|item| item.first < index);
         &self.history[before..]
     }

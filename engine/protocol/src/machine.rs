@@ -64,6 +64,7 @@ pub struct Machine {
     /// What the peer reported durable of this log; stays true after its session.
     peer_durable: Index,
     peer_incarnation: Incarnation,
+    peer_attempt: u32,
     /// Highest configuration number seen anywhere.
     seen_number: u64,
     /// Configurations of the survivor, as last told to this copy while it is behind.
@@ -72,6 +73,8 @@ pub struct Machine {
     // The link.
     link_up: bool,
     contact: Contact,
+    /// Attempts of this start to open a session.
+    attempts: u32,
     /// When going on alone may begin, unless a session is open.
     race_at: Time,
     lost_at: Time,

@@ -9,10 +9,14 @@ use crate::api::MediatorStatus;
 use crate::durable::{HistoryItem, Learned, OutOfSync};
 use crate::entry::Entry;
 use crate::ids::{ArrayId, Chain, ConfigId, Incarnation, Index, Nonce, PodId, Position};
-use crate::mediator::{Record, Statement};
+use crate::mediator::{Answer, Ask, Record, Statement};
 
 /// What goes over the link between two arrays.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a message is moved once, into the driver; a box would cost more"
+)]
 pub enum Message {
     /// Opens a session.
     Hello(Box<Hello>),
@@ -148,6 +152,20 @@ pub enum Frame {
         statement: Statement,
         /// Opaque here; verified by the mediator.
         signature: Bytes,
+    },
+    /// The sender does not reach the mediator: ask this in its place (a READ, or a change to both members).
+    Carry {
+        /// The sender's number.
+        request: u64,
+        /// What to ask.
+        ask: Ask,
+    },
+    /// What the mediator answered to a carried request.
+    Carried {
+        /// The receiver's number.
+        request: u64,
+        /// The answer.
+        answer: Answer,
     },
     /// What the sender read in the register after this session opened, while `config` was its newest configuration.
     RegisterSeen {

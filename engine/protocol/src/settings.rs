@@ -6,8 +6,8 @@ use crate::ids::Span;
 pub const WINDOW_ENTRIES: u64 = 4096;
 /// Payload bytes sent ahead of what the peer reported durable.
 pub const WINDOW_BYTES: usize = 16 << 20;
-/// A joiner this few entries behind is level enough for JOIN.
-pub const JOIN_LAG_ENTRIES: u64 = 256;
+/// A joiner whose reports are this few entries behind is level enough for JOIN: more than a busy pod has in flight on a slow link.
+pub const JOIN_LAG_ENTRIES: u64 = WINDOW_ENTRIES / 2;
 /// While a suffix goes to a joiner, at most this many entries are kept from trimming for it.
 pub const SUFFIX_ENTRIES_MAX: u64 = 1 << 17;
 /// Heartbeats whose sending time is remembered.

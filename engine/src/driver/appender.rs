@@ -62,7 +62,7 @@ impl Appender {
             }
             if began.elapsed() < SPIN {
                 drop(mailbox);
-                std::hint::spin_loop();
+                rustix::thread::sched_yield();
                 continue;
             }
             mailbox.sleeping = true;

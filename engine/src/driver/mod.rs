@@ -32,8 +32,8 @@ use workers::Workers;
 
 pub(crate) use clock::now;
 pub(crate) use park::block_on;
-pub(crate) use reply::{Answer, Reply, Wait};
 use reply::Pending;
+pub(crate) use reply::{Answer, Reply, Wait};
 
 /// What the driver needs of the outside: connections, mediator, key.
 pub(crate) trait Outside: Send + Sync + 'static {
@@ -161,8 +161,7 @@ impl Driver {
 
     /// Carries an append out on this thread and steps with its end; gives the next one, if any.
     pub(crate) fn append(self: &Arc<Self>, append: Append) -> Option<Append> {
-        let result =
-            self.media.write(append.file, append.offset, &[append.data.as_slice()], Durability::Durable);
+        let result = self.media.write(append.file, append.offset, &[&append.data], Durability::Durable);
         self.enter(Input::Appended { id: append.id, result })
     }
 
@@ -208,13 +207,19 @@ impl Driver {
                 Effect::Mediator(request) => after.asks.push(request),
                 Effect::Sign { pod, statement } => after.signs.push((pod, statement)),
                 Effect::Fetch { request, fetch } => {
-                    after.answers.extend(inner.pending.take(request).map(|reply| (reply, Answer::Fetch(fetch))));
+                    after
+                        .answers
+                        .extend(inner.pending.take(request).map(|reply| (reply, Answer::Fetch(fetch))));
                 }
                 Effect::Complete { request, result } => {
-                    after.answers.extend(inner.pending.take(request).map(|reply| (reply, Answer::Host(result))));
+                    after
+                        .answers
+                        .extend(inner.pending.take(request).map(|reply| (reply, Answer::Host(result))));
                 }
                 Effect::Managed { request, result } => {
-                    after.answers.extend(inner.pending.take(request).map(|reply| (reply, Answer::Managed(result))));
+                    after
+                        .answers
+                        .extend(inner.pending.take(request).map(|reply| (reply, Answer::Managed(result))));
                 }
                 Effect::StatusChanged { pod } => after.changed.push(pod),
                 Effect::Alarm(alarm) => after.alarms.push(alarm),

@@ -85,7 +85,8 @@ impl Reply {
     pub(crate) fn wait(&self) -> Answer {
         let began = Instant::now();
         while !self.is_given() && began.elapsed() < SPIN {
-            std::hint::spin_loop();
+            // A spinner that does not yield keeps the thread it waits for off the core (decision 0001).
+            rustix::thread::sched_yield();
         }
         let mut state = self.lock();
         loop {
@@ -94,6 +95,23 @@ impl Reply {
             }
             state.sleeping = true;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Blocks until the answer is there or `limit` has passed.
+    pub(crate) fn wait_for(&self, limit: Duration) -> Option<Answer> {
+        let end = Instant::now() + limit;
+        let mut state = self.lock();
+        loop {
+            if let Some(answer) = state.answer.take() {
+                return Some(answer);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            state.sleeping = true;
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

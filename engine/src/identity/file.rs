@@ -56,7 +56,8 @@ fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
     Ok(beside)
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Makes the entry of `path` in its directory durable.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

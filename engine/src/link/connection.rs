@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -338,7 +338,8 @@ impl Reader {
         self.read(spin, Some(deadline))
     }
 
-    /// The next frame if it is there; never waits. Also goes on writing what the socket had not taken.
+    /// The next frame if it is there; never waits. Also goes on writing what the socket had not taken. Frames may be at hand that a poll of
+    /// the descriptor does not show: poll only after `None`.
     pub fn try_frame(&mut self) -> Result<Option<Frame>, Closed> {
         loop {
             if let Some(frame) = self.cut()? {
@@ -349,6 +350,11 @@ impl Reader {
                 return Ok(None);
             }
         }
+    }
+
+    /// For a thread that polls many connections: besides input it should wait for room to write. [`Reader::try_frame`] then writes.
+    pub fn wants_write(&self) -> bool {
+        self.link.inner.stalled.load(Ordering::Acquire)
     }
 
     pub(crate) fn set_limit(&mut self, limit: usize) {
@@ -428,6 +434,12 @@ impl Reader {
     fn fail(&self, reason: CloseReason) -> Closed {
         self.link.close_for(reason);
         Closed { reason: self.link.closed().unwrap_or(reason) }
+    }
+}
+
+impl AsFd for Reader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.inner.socket.as_fd()
     }
 }
 

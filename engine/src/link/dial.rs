@@ -202,8 +202,8 @@ pub(super) fn take(
             }
             Ok(())
         }
-        Taken::No(_) if welcome => Err(handshake::refuse(&link, Refusal::Duplicate)),
-        Taken::No(_) => {
+        Taken::No { .. } if welcome => Err(handshake::refuse(&link, Refusal::Duplicate)),
+        Taken::No { .. } => {
             link.close_for(CloseReason::Replaced);
             Err(HandshakeError::Closed(Closed { reason: CloseReason::Replaced }))
         }

@@ -14,8 +14,12 @@ mod roster;
 mod trust;
 
 pub use connection::{CloseReason, Closed, ConnectionNumber, Link, Reader, UNSENT_BYTES_MAX};
+pub(crate) use connection::{lock, open, timespec};
+pub(crate) use dial::connect;
 pub use dial::{CONNECT_TIMEOUT, RETRY};
+pub(crate) use handshake::{Dial, Local, accept, dial as introduce, refuse, welcome};
 pub use handshake::{HANDSHAKE_TIMEOUT, HandshakeError};
+pub(crate) use hello::{Hello, OPENING_BYTES_MAX};
 pub use hello::{Refusal, Role, VERSION};
 pub use manager::{ConnectError, Links, LinksConfig, PEERS_MAX, PeerStatus, StartError};
 pub use roster::{Channel, LinkEvent, LinkSink, PeerInfo};

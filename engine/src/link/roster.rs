@@ -123,8 +123,8 @@ pub(super) struct Candidate {
 pub(super) enum Taken {
     /// It is up, in the place of another that is to be closed.
     Yes { replaced: Option<Link> },
-    /// It is not; the caller says so and closes it.
-    No(Reader),
+    /// It is not; the caller says so before it lets go of it.
+    No { _reader: Reader },
 }
 
 /// The connections of an array.
@@ -176,7 +176,7 @@ impl Roster {
         let kept = self.active.get(&key).is_none_or(|active| replaces(&claim, &active.claim, active.up));
         let link = reader.link().clone();
         if self.stopping || !kept || (welcome && handshake::welcome(&link).is_err()) {
-            return Taken::No(reader);
+            return Taken::No { _reader: reader };
         }
         let replaced = self.end(key, CloseReason::Replaced);
         let up = self.moment();

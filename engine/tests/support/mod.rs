@@ -1,5 +1,5 @@
 //! Arrays with links on loopback, and a proxy between them that can stall and cut.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, reason = "shared by tests that use parts of it")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -147,11 +147,18 @@ pub fn pair(directories: [&Path; 2]) -> [Array; 2] {
     [a, b]
 }
 
+/// An address that was free a moment ago.
+pub fn spare_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 /// A proxy that passes everything on, until told not to.
 pub struct Proxy {
     pub address: SocketAddr,
     target: Arc<Mutex<SocketAddr>>,
     stalled: Arc<AtomicBool>,
+    /// Of the present connections: passes nothing on any more, not even their end.
+    abandoned: Arc<Mutex<Arc<AtomicBool>>>,
     over: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
@@ -163,11 +170,13 @@ impl Proxy {
             address: listener.local_addr().unwrap(),
             target: Arc::new(Mutex::new(target)),
             stalled: Arc::default(),
+            abandoned: Arc::default(),
             over: Arc::default(),
             open: Arc::default(),
         };
         let (target, stalled, over, open) =
             (proxy.target.clone(), proxy.stalled.clone(), proxy.over.clone(), proxy.open.clone());
+        let abandoned = proxy.abandoned.clone();
         std::thread::spawn(move || {
             for near in listener.incoming() {
                 if over.load(Ordering::Relaxed) {
@@ -182,7 +191,8 @@ impl Proxy {
                     (far.try_clone().unwrap(), near.try_clone().unwrap()),
                 ] {
                     let (stalled, over) = (stalled.clone(), over.clone());
-                    std::thread::spawn(move || pump(from, to, &stalled, &over));
+                    let abandoned = abandoned.lock().unwrap().clone();
+                    std::thread::spawn(move || pump(from, to, [&stalled, &abandoned], &over));
                 }
             }
         });
@@ -195,6 +205,13 @@ impl Proxy {
 
     pub fn stall(&self, stalled: bool) {
         self.stalled.store(stalled, Ordering::Relaxed);
+    }
+
+    /// Lets the present connections hang for good; later ones are passed on.
+    pub fn abandon(&self) {
+        let mut abandoned = self.abandoned.lock().unwrap();
+        abandoned.store(true, Ordering::Relaxed);
+        *abandoned = Arc::default();
     }
 
     pub fn cut(&self) {
@@ -212,10 +229,10 @@ impl Drop for Proxy {
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, stalled: &AtomicBool, over: &AtomicBool) {
+fn pump(mut from: TcpStream, mut to: TcpStream, stalled: [&AtomicBool; 2], over: &AtomicBool) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count) = from.read(&mut buffer) {
-        while stalled.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed) {
+        while stalled.iter().any(|stalled| stalled.load(Ordering::Relaxed)) && !over.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(5));
         }
         if count == 0 || to.write_all(&buffer[..count]).is_err() {

@@ -8,9 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use metropod_dedupe::{Compression, reduce};
-use metropod_journal::Lsn;
-use metropod_journal::media::MediaError;
-use metropod_protocol::{DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Time};
+use metropod_journal::{Lsn, PrepareError, SegmentRecipe, Spare};
+use metropod_protocol::{DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Span, Time};
 
 use super::{Array, DESTAGE_BYTES};
 use crate::catchup::CatchUp;
@@ -22,6 +21,9 @@ use crate::task::{Finished, FlowError, Task};
 
 /// Layers of one volume above which they are folded into its tree.
 const LAYERS_MAX: usize = 8;
+
+/// How long a failed flow rests before it is tried again.
+const RETRY_AFTER: Span = Span::millis(500);
 
 /// Share of the journal budget at which a checkpoint starts.
 const CHECKPOINT_SHARE: u64 = 2;
@@ -36,8 +38,12 @@ pub(super) struct Background {
     pub(super) started: u64,
     /// A checkpoint is wanted that captures the state of now or later.
     wanted: bool,
-    /// Started or failed without progress since: wait for the next occasion (B3).
-    failed: bool,
+    /// A flow failed: nothing of the kind is started before this time (B3).
+    retry_at: Option<Time>,
+    /// The last failure was a full device.
+    pub(super) no_space: bool,
+    /// A recipe whose segment could not be made yet.
+    recipe: Option<SegmentRecipe>,
     folding: BTreeSet<(PodId, VolumeId)>,
     merging: usize,
 }
@@ -50,6 +56,16 @@ struct Capture {
 }
 
 impl Background {
+    /// When a failed flow may be tried again.
+    pub(super) fn retry_at(&self) -> Option<Time> {
+        self.retry_at
+    }
+
+    /// Nothing runs; the newest checkpoint is `number`.
+    pub(super) fn after(number: u64) -> Background {
+        Background { started: number, ..Background::default() }
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         !self.preparing_segment
             && !self.destaging
@@ -68,18 +84,20 @@ impl Background {
 impl Array {
     /// Starts what is due.
     pub(super) fn background(&mut self, now: Time) {
-        let _ = now;
-        if self.poisoned.is_some() {
+        if self.poisoned.is_some() || self.background.retry_at.is_some_and(|at| now < at) {
             return;
         }
         self.prepare_segment();
-        if !self.background.destaging && self.store.staged_bytes() >= DESTAGE_BYTES && !self.background.failed {
+        if !self.background.destaging && self.store.staged_bytes() >= DESTAGE_BYTES {
             self.background.destaging = true;
             let store = self.store.clone();
-            self.run("destage", async move { Finished::Destaged(store.destage().await.map_err(FlowError::from)) });
+            self.run(
+                "destage",
+                async move { Finished::Destaged(store.destage().await.map_err(FlowError::from)) },
+            );
         }
         let pressed = self.journal.used_bytes() >= self.journal.budget_bytes() / CHECKPOINT_SHARE;
-        let due = self.background.wanted || (pressed && !self.background.failed && self.can_trim());
+        let due = self.background.wanted || (pressed && self.can_trim());
         if due && self.background.checkpointing.is_none() {
             self.start_checkpoint();
         }
@@ -87,17 +105,17 @@ impl Array {
 
     pub(super) fn finished(&mut self, now: Time, finished: Finished) {
         match finished {
-            Finished::Segment(result) => self.segment_ready(result),
+            Finished::Segment { recipe, result } => self.segment_ready(now, recipe, result),
             Finished::Destaged(result) => {
                 self.background.destaging = false;
-                self.note("destage", result.is_err());
+                self.note(now, "destage", result.err());
             }
             Finished::Checkpointed(Ok(done)) => self.checkpoint_done(now, *done),
-            Finished::Checkpointed(Err(_)) => self.checkpoint_failed(),
+            Finished::Checkpointed(Err(error)) => self.checkpoint_failed(now, error),
             Finished::Merged { pod, number, result } => self.merged(now, pod, number, result),
             Finished::Folded { pod, volume, from, result } => {
                 self.background.folding.remove(&(pod, volume));
-                self.note("fold", result.is_err());
+                self.note(now, "fold", result.as_ref().err().copied());
                 if let (Ok(into), Some(found)) = (result, self.pods.get_mut(&pod)) {
                     found.adopt_fold(volume, &from, &into);
                 }
@@ -107,11 +125,7 @@ impl Array {
         }
     }
 
-    pub(super) fn run(
-        &mut self,
-        name: &'static str,
-        flow: impl Future<Output = Finished> + Send + 'static,
-    ) {
+    pub(super) fn run(&mut self, name: &'static str, flow: impl Future<Output = Finished> + Send + 'static) {
         self.effects.push_back(Effect::Run(Task { name, future: Box::pin(flow) }));
     }
 
@@ -128,7 +142,7 @@ impl Array {
                         whole.push((block.block, reduce(&bytes, Compression::WhenItPays)));
                     }
                     Err(error) => {
-                        result = Err(FlowError::from(error));
+                        result = Err(error);
                         break;
                     }
                 }
@@ -148,7 +162,7 @@ impl Array {
         let Some(found) = self.pods.get_mut(&pod) else { return };
         match result {
             Ok(whole) => {
-                let context = ApplyContext { store: &self.store, nodes: &self.nodes, incarnation: self.incarnation };
+                let context = ApplyContext { store: &self.store, nodes: &self.nodes };
                 if let Some(applied) = found.apply_merged(&context, number, whole) {
                     self.after_apply(now, pod, applied);
                 }
@@ -161,30 +175,39 @@ impl Array {
         self.touched.insert(pod);
     }
 
-    fn note(&mut self, flow: &'static str, failed: bool) {
-        self.background.failed = failed;
-        if failed {
+    /// Remembers how a flow ended, so that a failing one is tried again at intervals (B3).
+    fn note(&mut self, now: Time, flow: &'static str, error: Option<FlowError>) {
+        self.background.retry_at = error.map(|_| now + RETRY_AFTER);
+        self.background.no_space = error.is_some_and(|error| error.is_no_space());
+        if error.is_some() {
             self.effects.push_back(Effect::Alarm(Alarm::FlowFailed { flow }));
         }
     }
 
     fn prepare_segment(&mut self) {
-        if self.journal.wants_segment() && !self.background.preparing_segment {
+        let wanted = self.background.recipe.is_some() || self.journal.wants_segment();
+        if wanted && !self.background.preparing_segment {
             self.background.preparing_segment = true;
-            let recipe = self.journal.segment_recipe();
+            let kept = self.background.recipe.take();
+            let recipe = kept.unwrap_or_else(|| self.journal.segment_recipe());
             let io = self.io.clone();
-            self.run("segment", async move { Finished::Segment(recipe.prepare(&io).await) });
+            self.run("segment", async move {
+                let result = recipe.prepare(&io).await;
+                Finished::Segment { recipe, result }
+            });
         }
     }
 
-    fn segment_ready(&mut self, result: Result<metropod_journal::Spare, MediaError>) {
+    fn segment_ready(&mut self, now: Time, recipe: SegmentRecipe, result: Result<Spare, PrepareError>) {
         self.background.preparing_segment = false;
         match result {
-            Ok(spare) => self.journal.add_spare(spare),
+            Ok(spare) => {
+                self.note(now, "segment", None);
+                self.journal.add_spare(spare);
+            }
             Err(error) => {
-                // Without a segment nothing can be acknowledged any more; say so rather than hang.
-                self.poisoned = Some(error);
-                self.effects.push_back(Effect::Alarm(Alarm::JournalPoisoned(error)));
+                self.background.recipe = Some(recipe);
+                self.note(now, "segment", Some(FlowError::Media(error.source)));
             }
         }
     }
@@ -220,7 +243,6 @@ impl Array {
         let draft = Draft {
             number,
             array: self.config.me,
-            incarnation: self.incarnation,
             next_layer: self.layer_ids.next(),
             journal_from: trim,
             pods: drafts,
@@ -233,7 +255,7 @@ impl Array {
     }
 
     fn checkpoint_done(&mut self, now: Time, done: Checkpointed) {
-        self.note("checkpoint", false);
+        self.note(now, "checkpoint", None);
         let Some(capture) = self.background.checkpointing.take() else { return };
         self.layer_places = done.places;
         for (pod, state) in capture.flips {
@@ -247,10 +269,11 @@ impl Array {
         self.fold_deep_volumes();
     }
 
-    fn checkpoint_failed(&mut self) {
+    fn checkpoint_failed(&mut self, now: Time, error: FlowError) {
         self.background.checkpointing = None;
-        // Whoever waits for a checkpoint still needs one; the next occasion tries again.
-        self.note("checkpoint", true);
+        // Whoever waits for a checkpoint still needs one.
+        self.background.wanted = true;
+        self.note(now, "checkpoint", Some(error));
     }
 
     fn fold_deep_volumes(&mut self) {

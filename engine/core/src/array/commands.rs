@@ -54,8 +54,9 @@ impl Array {
     }
 
     pub(super) fn commands_after_checkpoint(&mut self, now: Time, number: u64) {
-        let (ready, waiting) =
-            std::mem::take(&mut self.commands.after_checkpoint).into_iter().partition(|(at, _)| *at <= number);
+        let (ready, waiting) = std::mem::take(&mut self.commands.after_checkpoint)
+            .into_iter()
+            .partition(|(at, _)| *at <= number);
         self.commands.after_checkpoint = waiting;
         let ready: Vec<(u64, Then)> = ready;
         for (_, then) in ready {
@@ -96,10 +97,11 @@ impl Array {
             Serving::Yes | Serving::Held => {}
             Serving::Suspended | Serving::Off => return Err(ManageError::Offline),
         }
-        if let Manage::SetPreference(Some(array)) = change {
-            if array != self.config.me && found.peer() != Some(array) {
-                return Err(ManageError::NotAMember);
-            }
+        if let Manage::SetPreference(Some(array)) = change
+            && array != self.config.me
+            && found.peer() != Some(array)
+        {
+            return Err(ManageError::NotAMember);
         }
         found.waiting.insert(request, Waiting::Manage);
         let (descriptor, attachment) = Operation::Manage(change).encode();
@@ -180,8 +182,7 @@ impl Array {
     }
 
     fn add_pod(&mut self, now: Time, id: PodId, machine: Machine, namespace: Namespace) {
-        let image =
-            PodImage { namespace, volumes: Default::default(), snapshots: Default::default() };
+        let image = PodImage { namespace, volumes: Default::default(), snapshots: Default::default() };
         let applied = Position::default().index;
         let me = self.config.me;
         let layer_ids = self.layer_ids.clone();
@@ -193,10 +194,6 @@ impl Array {
     }
 
     pub(super) fn send_frame(&mut self, peer: ArrayId, frame: &SyncFrame) {
-        self.effects.push_back(Effect::Send {
-            peer,
-            channel: Channel::Sync,
-            parts: vec![frame.encode()],
-        });
+        self.effects.push_back(Effect::Send { peer, channel: Channel::Sync, parts: vec![frame.encode()] });
     }
 }

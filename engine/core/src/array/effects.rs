@@ -189,7 +189,7 @@ impl Array {
                 let at = found.position_of_applied();
                 found.take_fork(config, at);
             }
-            let context = ApplyContext { store: &self.store, nodes: &self.nodes, incarnation: self.incarnation };
+            let context = ApplyContext { store: &self.store, nodes: &self.nodes };
             let applied = found.apply_next(&context);
             if !self.after_apply(now, pod, applied) {
                 return;

@@ -23,7 +23,7 @@ use metropod_dedupe::Store;
 use metropod_journal::media::{Io, MediaError};
 use metropod_journal::{JournalConfig, Writer};
 use metropod_protocol::{
-    ArrayId, Incarnation, Input as MachineInput, MediatorId, PodId, RequestId, Settings, Setup, Time,
+    ArrayId, Input as MachineInput, MediatorId, PodId, RequestId, Settings, Setup, Time,
 };
 
 use metropod_snapshots::Nodes;
@@ -70,7 +70,6 @@ pub struct Array {
     pods: BTreeMap<PodId, Pod>,
     touched: BTreeSet<PodId>,
     effects: VecDeque<Effect>,
-    incarnation: Incarnation,
     next_request: u64,
     seeds_drawn: u64,
     links: BTreeSet<(ArrayId, Channel)>,
@@ -124,7 +123,12 @@ impl Array {
 
     /// When to step with [`Input::Tick`] at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.pods.values().filter_map(|pod| pod.machine.next_deadline()).min()
+        self.pods
+            .values()
+            .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at])
+            .chain([self.background.retry_at()])
+            .flatten()
+            .min()
     }
 
     /// A request id that was not used before.
@@ -188,6 +192,7 @@ impl Array {
         for pod in due {
             self.step_pod(now, pod, MachineInput::Tick);
         }
+        self.retry_rounds(now);
     }
 
     fn step_pod(&mut self, now: Time, pod: PodId, input: MachineInput) {

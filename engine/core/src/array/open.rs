@@ -14,7 +14,7 @@ use std::sync::Arc;
 use metropod_dedupe::Store;
 use metropod_journal::media::{Cause, Create, Io, MediaError, Open};
 use metropod_journal::{JournalConfig, Lsn, Record};
-use metropod_protocol::{Incarnation, Index, Machine, PodId, Replay, RestartError, Time};
+use metropod_protocol::{Index, Machine, PodId, Replay, RestartError, Time};
 use metropod_snapshots::{Layer, LayerId, Nodes};
 
 use super::{Array, ArrayConfig, BulkPort, background::Background, commands::Pending};
@@ -71,7 +71,6 @@ pub enum OpenError {
 
 struct Found {
     number: u64,
-    incarnation: Incarnation,
     next_layer: u64,
     journal_from: Lsn,
     store: Option<bytes::Bytes>,
@@ -126,13 +125,12 @@ impl Array {
             pods: BTreeMap::new(),
             touched: BTreeSet::new(),
             effects: VecDeque::new(),
-            incarnation: Incarnation(found.incarnation.0),
             next_request: 0,
             seeds_drawn: 0,
             links: BTreeSet::new(),
             mediator: None,
             admission: VecDeque::new(),
-            background: Background { started: found.number, ..Background::default() },
+            background: Background::after(found.number),
             layer_places: found.places,
             commands: Pending::default(),
             poisoned: None,
@@ -166,7 +164,6 @@ impl Array {
             .collect();
         let end = entries.last().map_or(state.base.index, |entry| entry.index);
         let machine = Machine::restart(setup, state, entries, now)?;
-        let incarnation = machine.incarnation();
         let mut pod = Pod::new(Parts {
             id: draft.id,
             me: self.config.me,
@@ -186,7 +183,6 @@ impl Array {
         pod.freeze_wanted = replayed.freeze.filter(|(config, index)| {
             *index >= pod.applied && pod.fork.as_ref().is_none_or(|fork| fork.config != *config)
         });
-        self.incarnation = self.incarnation.max(incarnation);
         self.touched.insert(pod.id);
         self.pods.insert(pod.id, pod);
         Ok(())
@@ -217,8 +213,14 @@ fn replay_record(
 async fn read_manifest(config: &ArrayConfig, io: &Io) -> Result<Found, OpenError> {
     let Some(current) = read_file(io, CURRENT).await? else {
         let places = LayerPlaces::new();
-        let incarnation = Incarnation(0);
-        return Ok(Found { number: 0, incarnation, next_layer: 1, journal_from: Lsn(1), store: None, places, pods: Vec::new() });
+        return Ok(Found {
+            number: 0,
+            next_layer: 1,
+            journal_from: Lsn(1),
+            store: None,
+            places,
+            pods: Vec::new(),
+        });
     };
     let name = std::str::from_utf8(&current).map_err(|_| OpenError::Current)?;
     if !name.starts_with("manifest-") || name.contains('/') {
@@ -234,7 +236,6 @@ async fn read_manifest(config: &ArrayConfig, io: &Io) -> Result<Found, OpenError
     checkpoint::remove_unnamed(io, header.number, &header.places).await;
     Ok(Found {
         number: header.number,
-        incarnation: header.incarnation,
         next_layer: header.next_layer,
         journal_from: header.journal_from,
         store: Some(header.store),
@@ -251,8 +252,7 @@ async fn read_layers(io: &Io, places: &LayerPlaces) -> Result<BTreeMap<LayerId, 
         let bytes = match runs.get(&place.run) {
             Some(bytes) => bytes.clone(),
             None => {
-                let bytes =
-                    read_file(io, &checkpoint::run_name(place.run)).await?.ok_or_else(damaged)?;
+                let bytes = read_file(io, &checkpoint::run_name(place.run)).await?.ok_or_else(damaged)?;
                 runs.insert(place.run, bytes.clone());
                 bytes
             }

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use metropod_protocol::{ArrayId, Input as MachineInput, MediatorId, Message, PodId, Position, Time};
+use metropod_protocol::{ArrayId, Input as MachineInput, MediatorId, Message, PodId, Position, Span, Time};
 
 use super::Array;
 use crate::catchup::{CatchUp, Flipping, ROUND_SHORT, Receiving, Sending};
 use crate::door::{Alarm, Channel, Effect};
 use crate::namespace::PodImage;
 use crate::peer_message::{SyncFrame, decode_bulk};
+use crate::pod::{Announced, ForkPoint};
 use crate::task::{Finished, FlowError};
-use crate::transfer::{self, Begin, Inbox, Port, Progress};
+use crate::transfer::{self, Begin, Held, Inbox, Port, Progress};
+
+/// How long a failed round rests before it is tried again.
+const ROUND_RETRY_AFTER: Span = Span::millis(200);
 
 impl Array {
     pub(super) fn link_up(&mut self, now: Time, peer: ArrayId, channel: Channel) {
@@ -60,7 +64,7 @@ impl Array {
             Channel::Sync => match SyncFrame::decode(payload) {
                 Ok(SyncFrame::Protocol(pod, head, attachment)) => {
                     self.protocol_frame(now, peer, pod, head, attachment);
-                },
+                }
                 Ok(SyncFrame::Invite(pod, name)) => self.invited(now, peer, pod, name),
                 Ok(SyncFrame::InviteAnswer(pod, accepted)) => self.invite_answered(now, peer, pod, accepted),
                 Err(_) => {}
@@ -116,10 +120,29 @@ impl Array {
 
     fn resume_rounds(&mut self, now: Time, peer: ArrayId) {
         for pod in self.pods_with(peer) {
-            if let Some(found) = self.pods.get(&pod) {
-                if found.catch_up_with.is_some() && matches!(found.catch_up, CatchUp::Idle) {
-                    self.start_round(now, pod);
-                }
+            if let Some(found) = self.pods.get(&pod)
+                && found.catch_up_with.is_some()
+                && matches!(found.catch_up, CatchUp::Idle)
+            {
+                self.start_round(now, pod);
+            }
+        }
+    }
+
+    /// Starts rounds again that failed a while ago.
+    pub(super) fn retry_rounds(&mut self, now: Time) {
+        let due: Vec<PodId> = self
+            .pods
+            .values_mut()
+            .filter(|pod| pod.round_retry_at.is_some_and(|at| at <= now))
+            .map(|pod| {
+                pod.round_retry_at = None;
+                pod.id
+            })
+            .collect();
+        for pod in due {
+            if self.pods.get(&pod).is_some_and(|found| matches!(found.catch_up, CatchUp::Idle)) {
+                self.start_round(now, pod);
             }
         }
     }
@@ -132,11 +155,14 @@ impl Array {
         self.next_round += 1;
         let round = self.next_round;
         let Some(found) = self.pods.get_mut(&pod) else { return };
-        let from = found.fork.clone().filter(|fork| fork.at.index.0 > 0 && fork.at.index <= end.index);
+        let from = found.common_with(end);
         let to = found.position_of_applied();
         let image = found.freeze();
-        let (inbox, progress) = (Inbox::new(), Arc::new(Progress::default()));
-        let begin = Begin::new(pod, round, from.as_ref().map(|fork| fork.at), to, from.as_ref().map(|fork| &fork.image), &image);
+        let (inbox, progress) = (Inbox::new(), Arc::new(Progress::new()));
+        let begin = match Begin::plan(pod, round, from.as_ref(), (to, &image)) {
+            Ok(begin) => begin,
+            Err(_) => return self.effects.push_back(Effect::Alarm(Alarm::TransferFailed(pod))),
+        };
         found.catch_up = CatchUp::Sending(Box::new(Sending {
             peer,
             round,
@@ -148,10 +174,9 @@ impl Array {
         }));
         let store = self.store.clone();
         let port = self.pod_port(peer, pod);
-        let from = from.map(|fork| fork.image);
         self.run("send round", async move {
             let result = transfer::send_round(begin, from, image, store, port, inbox, progress).await;
-            Finished::Sent { pod, round, result: result.map(drop).map_err(|_| FlowError::Peer) }
+            Finished::Sent { pod, round, result: result.map(drop).map_err(FlowError::from) }
         });
     }
 
@@ -165,13 +190,8 @@ impl Array {
         found.catch_up = CatchUp::Idle;
         match result {
             Ok(()) => {
-                if let Some(fork) = &mut found.fork {
-                    fork.at = sending.to;
-                    fork.image = sending.image;
-                } else {
-                    let config = sending.to.config;
-                    found.fork = Some(crate::pod::ForkPoint { config, at: sending.to, image: sending.image });
-                }
+                let config = found.fork.as_ref().map_or(sending.to.config, |fork| fork.config);
+                found.fork = Some(ForkPoint { config, at: sending.to, image: sending.image, touched: None });
                 found.catch_up_with = Some((sending.peer, sending.to));
                 if now.since(sending.began) < ROUND_SHORT {
                     found.catch_up = CatchUp::Suffix { peer: sending.peer };
@@ -180,9 +200,13 @@ impl Array {
                     self.start_round(now, pod);
                 }
             }
-            Err(_) => {
+            Err(error) => {
+                if error == FlowError::MissingBase {
+                    // The joiner is not where the fork point says: begin from nothing, it costs names, not content.
+                    found.fork = None;
+                }
+                found.round_retry_at = Some(now + ROUND_RETRY_AFTER);
                 self.effects.push_back(Effect::Alarm(Alarm::TransferFailed(pod)));
-                self.start_round(now, pod);
             }
         }
     }
@@ -192,39 +216,35 @@ impl Array {
     fn bulk_frame(&mut self, now: Time, peer: ArrayId, pod: PodId, message: Bytes) {
         let Some(found) = self.pods.get_mut(&pod).filter(|found| found.peer() == Some(peer)) else { return };
         let Ok(message) = transfer::Message::decode(message) else { return };
-        match (&found.catch_up, message) {
-            (_, transfer::Message::Begin(begin)) => {
-                if found.machine.out_of_sync().is_none() {
-                    return;
-                }
+        if let transfer::Body::Begin(begin) = message.body {
+            if found.machine.out_of_sync().is_some() {
                 found.catch_up.stop();
-                found.begin = Some((peer, begin));
+                found.begin = Some(Announced { peer, begin, inbox: Inbox::new() });
                 self.start_receiving(now, pod);
             }
-            (CatchUp::Sending(sending), message) => {
-                // An inbox that overflows belongs to a peer that ignores the window: its round ends.
-                if sending.inbox.push(message).is_err() {
-                    sending.inbox.close();
-                }
-            }
-            (CatchUp::Receiving(receiving), message) => {
-                if receiving.inbox.push(message).is_err() {
-                    receiving.inbox.close();
-                }
-            }
-            _ => {}
+            return;
+        }
+        let inbox = match (&found.begin, &found.catch_up) {
+            (Some(announced), _) => &announced.inbox,
+            (None, CatchUp::Sending(sending)) => &sending.inbox,
+            (None, CatchUp::Receiving(receiving)) => &receiving.inbox,
+            (None, _) => return,
+        };
+        // An inbox that overflows belongs to a peer that ignores the window: its round ends.
+        if inbox.push(message).is_err() {
+            inbox.close();
         }
     }
 
     /// Starts the round that was announced, once this copy holds the point it starts from.
     pub(super) fn start_receiving(&mut self, now: Time, pod: PodId) {
         let Some(found) = self.pods.get_mut(&pod) else { return };
-        let Some((peer, begin)) = found.begin.take() else { return };
-        if begin.from.is_some_and(|from| found.applied < from.index) {
-            found.begin = Some((peer, begin));
+        let Some(Announced { peer, begin, inbox }) = found.begin.take() else { return };
+        if begin.from.is_some_and(|(from, _)| found.applied < from.index) {
+            found.begin = Some(Announced { peer, begin, inbox });
             return;
         }
-        let (inbox, progress) = (Inbox::new(), Arc::new(Progress::default()));
+        let progress = Arc::new(Progress::new());
         let round = begin.round;
         found.catch_up = CatchUp::Receiving(Box::new(Receiving {
             peer,
@@ -234,12 +254,14 @@ impl Array {
             progress: progress.clone(),
             began: now,
         }));
-        let have = begin.from.is_some().then(|| found.freeze());
+        let at = found.position_of_applied();
+        let have = begin.from.is_some().then(|| Held { at, image: found.freeze() });
+        let layer_ids = self.layer_ids.clone();
         let store = self.store.clone();
         let port = self.pod_port(peer, pod);
         self.run("receive round", async move {
-            let result = transfer::receive_round(begin, have, store, port, inbox, progress).await;
-            Finished::Received { pod, round, result: result.map(Box::new).map_err(|_| FlowError::Peer) }
+            let result = transfer::receive_round(begin, have, layer_ids, store, port, inbox, progress).await;
+            Finished::Received { pod, round, result: result.map(Box::new).map_err(FlowError::from) }
         });
     }
 
@@ -280,7 +302,7 @@ impl Array {
         let Flipping { peer, round, to, image, .. } = *flipping;
         found.rebase(image, to.index);
         self.step_pod(now, pod, MachineInput::Flipped(Box::new(state)));
-        self.pod_port(peer, pod).send(transfer::Message::Flipped { round });
+        self.pod_port(peer, pod).send(transfer::Message::flipped(round));
     }
 
     fn pod_port(&self, peer: ArrayId, pod: PodId) -> Arc<dyn Port> {

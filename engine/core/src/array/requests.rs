@@ -98,6 +98,10 @@ impl Array {
             return Err(HostError::Media);
         }
         let (volume, offset, length) = operation.touches().ok_or(HostError::OutOfRange)?;
+        // A full device: what cannot be stored is refused rather than held for ever; reads and trims go on.
+        if self.background.no_space && matches!(operation, Operation::Write { .. }) {
+            return Err(HostError::NoSpace);
+        }
         let read = ParkedRead {
             request: RequestId(0),
             source: Source::Volume(volume),

@@ -19,8 +19,6 @@ pub struct ApplyContext<'a> {
     pub store: &'a Store,
     /// Reads the old content of blocks that are written in part.
     pub nodes: &'a Nodes<Store>,
-    /// Incarnation whose requests this array can still answer.
-    pub incarnation: metropod_protocol::Incarnation,
 }
 
 /// Blocks of the next entry that must be read and merged before it can be applied.
@@ -103,12 +101,12 @@ impl Pod {
     fn operation_of(&self, entry: &Entry) -> Result<Option<Operation>, ()> {
         let Body::Operation { descriptor, attachment } = &entry.body else { return Ok(None) };
         let operation = Operation::decode(descriptor.clone(), attachment.clone()).map_err(|_| ())?;
-        if entry.origin != self.me {
-            if let Operation::Write { pieces, .. } = &operation {
-                for piece in pieces {
-                    if let Piece::Data { digest, payload } = piece {
-                        verify(Domain::Data, digest, payload).map_err(|_| ())?;
-                    }
+        if entry.origin != self.me
+            && let Operation::Write { pieces, .. } = &operation
+        {
+            for piece in pieces {
+                if let Piece::Data { digest, payload } = piece {
+                    verify(Domain::Data, digest, payload).map_err(|_| ())?;
                 }
             }
         }
@@ -123,7 +121,7 @@ impl Pod {
     ) -> Applied {
         if let Operation::Manage(manage) = operation {
             let answer = self.apply_manage(entry.index, manage);
-            let mine = entry.origin == self.me && entry.origin_incarnation == context.incarnation;
+            let mine = entry.origin == self.me && entry.origin_incarnation == self.machine.incarnation();
             return Applied::Entry(self.advance(entry, mine.then_some(answer)));
         }
         let Some((volume, offset, length)) = operation.touches() else {
@@ -220,7 +218,10 @@ impl Pod {
     }
 
     fn advance(&mut self, entry: &Entry, answer: Option<Answer>) -> Option<(RequestId, Answer)> {
-        assert!(entry.index == self.applied.next() && entry.index <= self.committed, "P1: in order, committed only");
+        assert!(
+            entry.index == self.applied.next() && entry.index <= self.committed,
+            "P1: in order, committed only"
+        );
         self.applied = entry.index;
         while self.unapplied.front().is_some_and(|front| front.index <= entry.index) {
             self.unapplied.pop_front();
@@ -259,7 +260,8 @@ fn shares_to_merge(
             let head = shares(offset, length.min(BLOCK_BYTES - offset % BLOCK_BYTES)).next();
             let tail_start = ((offset + length) / BLOCK_BYTES * BLOCK_BYTES).max(offset);
             let tail = shares(tail_start, offset + length - tail_start).next();
-            let mut found: Vec<_> = head.into_iter().chain(tail).filter(|(_, share)| !share.is_whole()).collect();
+            let mut found: Vec<_> =
+                head.into_iter().chain(tail).filter(|(_, share)| !share.is_whole()).collect();
             found.dedup();
             found.into_iter().map(|share| (0, share)).collect()
         }

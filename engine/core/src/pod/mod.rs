@@ -18,14 +18,15 @@ mod reads;
 use std::collections::{BTreeMap, VecDeque};
 
 use metropod_journal::Lsn;
-use metropod_protocol::{ArrayId, ConfigId, Index, Machine, PodId, Position, RequestId, Ticket};
+use metropod_protocol::{ArrayId, Body, ConfigId, Index, Machine, PodId, Position, RequestId, Ticket, Time};
 use metropod_snapshots::{Image, VolumeMap};
 
 use crate::catchup::CatchUp;
 use crate::layer_ids::LayerIds;
 use crate::names::{SnapshotId, VolumeId};
 use crate::namespace::{Namespace, PodImage};
-use crate::transfer::Begin;
+use crate::operation;
+use crate::transfer::{Begin, Common, Inbox, Touched};
 
 pub use apply::{Applied, ApplyContext, MergeRequest};
 pub use manage::Answer;
@@ -40,6 +41,9 @@ pub struct ForkPoint {
     pub at: Position,
     /// Its content.
     pub image: PodImage,
+    /// What the peer may have changed since: the blocks of the entries after `at` that it may hold. `None`: it flipped to
+    /// this very point.
+    pub touched: Option<Touched>,
 }
 
 /// An entry in the log that the maps do not show yet.
@@ -58,6 +62,13 @@ pub(crate) struct ParkedRead {
     pub length: u64,
     /// Applied at least to here; `None` while the position is not fixed (the pod is held).
     pub position: Option<Index>,
+}
+
+/// A round that was announced and not started; what follows its announcement waits in the inbox.
+pub(crate) struct Announced {
+    pub peer: ArrayId,
+    pub begin: Begin,
+    pub inbox: Inbox,
 }
 
 /// A request of this array that the machine has.
@@ -95,7 +106,9 @@ pub struct Pod {
     /// At the survivor: the peer that is behind, and where its log ends.
     pub(crate) catch_up_with: Option<(ArrayId, Position)>,
     /// At the joiner: a round that was announced and not started.
-    pub(crate) begin: Option<(ArrayId, Begin)>,
+    pub(crate) begin: Option<Announced>,
+    /// At the survivor: when a round that failed is tried again.
+    pub(crate) round_retry_at: Option<Time>,
     /// Settings changed that the machine has to be told of.
     pub(crate) changed: bool,
 }
@@ -136,6 +149,7 @@ impl Pod {
             catch_up: CatchUp::default(),
             catch_up_with: None,
             begin: None,
+            round_retry_at: None,
             changed: false,
         };
         pod.adopt(parts.image, parts.applied);
@@ -175,8 +189,7 @@ impl Pod {
     /// Replaces all content by a frozen point at `applied`.
     pub(crate) fn adopt(&mut self, image: PodImage, applied: Index) {
         self.namespace = image.namespace;
-        self.maps =
-            image.volumes.into_iter().map(|(id, image)| (id, VolumeMap::from_image(image))).collect();
+        self.maps = image.volumes.into_iter().map(|(id, image)| (id, VolumeMap::from_image(image))).collect();
         self.images = image.snapshots;
         self.applied = applied;
         self.committed = self.committed.max(applied);
@@ -194,6 +207,32 @@ impl Pod {
         self.committed = applied;
         self.adopt(image, applied);
         self.changed = true;
+    }
+
+    /// A frozen point that a joiner whose log ends at `end` has reached, for a round to start from.
+    pub(crate) fn common_with(&self, end: Position) -> Option<Common> {
+        let fork = self.fork.as_ref().filter(|fork| fork.at.index.0 > 0 && fork.at.index <= end.index)?;
+        let touched = match &fork.touched {
+            Some(touched) if end.index <= touched.through() => Some(touched.clone()),
+            None if fork.at == end => None,
+            _ => Some(self.touched_between(fork.at.index, end.index)?),
+        };
+        Some(Common { at: fork.at, image: fork.image.clone(), touched })
+    }
+
+    /// What the entries after `from` up to `to` touch; `None` if some are no longer held.
+    fn touched_between(&self, from: Index, to: Index) -> Option<Touched> {
+        let mut touched = Touched::new(to);
+        let mut index = from.next();
+        while index <= to {
+            if let Body::Operation { descriptor, .. } = &self.machine.entry(index)?.body
+                && let Some((volume, offset, length)) = operation::touches(descriptor)
+            {
+                touched.add(volume, offset, length);
+            }
+            index = index.next();
+        }
+        Some(touched)
     }
 
     /// The array this one has invited, by the namespace.
@@ -214,7 +253,11 @@ impl Pod {
     pub(crate) fn take_fork(&mut self, config: ConfigId, at: Position) {
         assert!(at.index == self.applied, "a fork freeze stands at the applied index");
         let image = self.freeze();
-        self.fork = Some(ForkPoint { config, at, image });
+        let mut touched = Touched::new(self.unapplied.back().map_or(self.applied, |entry| entry.index));
+        for (volume, offset, length) in self.unapplied.iter().filter_map(|entry| entry.touches) {
+            touched.add(volume, offset, length);
+        }
+        self.fork = Some(ForkPoint { config, at, image, touched: Some(touched) });
         self.freeze_wanted = None;
     }
 

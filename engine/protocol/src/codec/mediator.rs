@@ -106,6 +106,82 @@ fn consents(reader: &mut Reader) -> Result<Vec<Consent>, DecodeError> {
         .collect()
 }
 
+pub(crate) fn put_ask(out: &mut Writer, ask: &Ask) {
+    match ask {
+        Ask::Read { pod } => {
+            out.u8(0);
+            out.raw(&pod.0);
+        }
+        Ask::Swap { statement, consents, preferred } => {
+            out.u8(1);
+            put_statement(out, statement);
+            put_consents(out, consents);
+            put_array_option(out, *preferred);
+        }
+        Ask::Remove { statement, consents } => {
+            out.u8(2);
+            put_statement(out, statement);
+            put_consents(out, consents);
+        }
+    }
+}
+
+pub(crate) fn ask(reader: &mut Reader) -> Result<Ask, DecodeError> {
+    Ok(match reader.u8()? {
+        0 => Ask::Read { pod: PodId(reader.array()?) },
+        1 => Ask::Swap {
+            statement: statement(reader)?,
+            consents: consents(reader)?,
+            preferred: array_option(reader)?,
+        },
+        2 => Ask::Remove { statement: statement(reader)?, consents: consents(reader)? },
+        value => return Err(DecodeError::Unknown { what: "request", value }),
+    })
+}
+
+pub(crate) fn put_answer(out: &mut Writer, answer: &Answer) {
+    match answer {
+        Answer::Register(record) => {
+            out.u8(0);
+            put_record_option(out, record.as_ref());
+        }
+        Answer::Granted(record) => {
+            out.u8(1);
+            put_record(out, record);
+        }
+        Answer::Refused { reason, record } => {
+            out.u8(2);
+            out.u8(match reason {
+                Refusal::Changed => 0,
+                Refusal::Absent => 1,
+                Refusal::Removed => 2,
+                Refusal::NoConsent => 3,
+                Refusal::WrongMediator => 4,
+            });
+            put_record_option(out, record.as_ref());
+        }
+    }
+}
+
+pub(crate) fn answer(reader: &mut Reader) -> Result<Answer, DecodeError> {
+    Ok(match reader.u8()? {
+        0 => Answer::Register(record_option(reader)?),
+        1 => Answer::Granted(record(reader)?),
+        2 => {
+            let reason = match reader.u8()? {
+                0 => Refusal::Changed,
+                1 => Refusal::Absent,
+                2 => Refusal::Removed,
+                3 => Refusal::NoConsent,
+                4 => Refusal::WrongMediator,
+                value => return Err(DecodeError::Unknown { what: "refusal", value }),
+            };
+            Answer::Refused { reason, record: record_option(reader)? }
+        }
+        value => return Err(DecodeError::Unknown { what: "answer", value }),
+    })
+}
+
 impl Statement {
     /// The bytes that a consenting member signs.
     pub fn signed_bytes(&self) -> Vec<u8> {
@@ -122,23 +198,7 @@ impl MediatorRequest {
         let mut out = Writer::new();
         out.u8(VERSION);
         out.u64(self.request);
-        match &self.ask {
-            Ask::Read { pod } => {
-                out.u8(0);
-                out.raw(&pod.0);
-            }
-            Ask::Swap { statement, consents, preferred } => {
-                out.u8(1);
-                put_statement(&mut out, statement);
-                put_consents(&mut out, consents);
-                put_array_option(&mut out, *preferred);
-            }
-            Ask::Remove { statement, consents } => {
-                out.u8(2);
-                put_statement(&mut out, statement);
-                put_consents(&mut out, consents);
-            }
-        }
+        put_ask(&mut out, &self.ask);
         Bytes::from(out)
     }
 
@@ -147,16 +207,7 @@ impl MediatorRequest {
         let mut reader = Reader::new(bytes);
         version(&mut reader, "request version")?;
         let request = reader.u64()?;
-        let ask = match reader.u8()? {
-            0 => Ask::Read { pod: PodId(reader.array()?) },
-            1 => Ask::Swap {
-                statement: statement(&mut reader)?,
-                consents: consents(&mut reader)?,
-                preferred: array_option(&mut reader)?,
-            },
-            2 => Ask::Remove { statement: statement(&mut reader)?, consents: consents(&mut reader)? },
-            value => return Err(DecodeError::Unknown { what: "request", value }),
-        };
+        let ask = ask(&mut reader)?;
         reader.end()?;
         Ok(MediatorRequest { request, ask })
     }
@@ -169,27 +220,7 @@ impl MediatorReply {
         out.u8(VERSION);
         out.u64(self.request);
         out.raw(&self.pod.0);
-        match &self.answer {
-            Answer::Register(record) => {
-                out.u8(0);
-                put_record_option(&mut out, record.as_ref());
-            }
-            Answer::Granted(record) => {
-                out.u8(1);
-                put_record(&mut out, record);
-            }
-            Answer::Refused { reason, record } => {
-                out.u8(2);
-                out.u8(match reason {
-                    Refusal::Changed => 0,
-                    Refusal::Absent => 1,
-                    Refusal::Removed => 2,
-                    Refusal::NoConsent => 3,
-                    Refusal::WrongMediator => 4,
-                });
-                put_record_option(&mut out, record.as_ref());
-            }
-        }
+        put_answer(&mut out, &self.answer);
         Bytes::from(out)
     }
 
@@ -199,22 +230,7 @@ impl MediatorReply {
         version(&mut reader, "reply version")?;
         let request = reader.u64()?;
         let pod = PodId(reader.array()?);
-        let answer = match reader.u8()? {
-            0 => Answer::Register(record_option(&mut reader)?),
-            1 => Answer::Granted(record(&mut reader)?),
-            2 => {
-                let reason = match reader.u8()? {
-                    0 => Refusal::Changed,
-                    1 => Refusal::Absent,
-                    2 => Refusal::Removed,
-                    3 => Refusal::NoConsent,
-                    4 => Refusal::WrongMediator,
-                    value => return Err(DecodeError::Unknown { what: "refusal", value }),
-                };
-                Answer::Refused { reason, record: record_option(&mut reader)? }
-            }
-            value => return Err(DecodeError::Unknown { what: "answer", value }),
-        };
+        let answer = answer(&mut reader)?;
         reader.end()?;
         Ok(MediatorReply { request, pod, answer })
     }

@@ -7,7 +7,8 @@ use crate::codec::DecodeError;
 use crate::codec::bytes::{Put, Reader, Writer};
 use crate::codec::config::{history, learned, out_of_sync, put_history, put_learned, put_out_of_sync};
 use crate::codec::mediator::{
-    SIGNATURE_BYTES_MAX, put_record_option, put_statement, record_option, statement,
+    SIGNATURE_BYTES_MAX, answer, ask, put_answer, put_ask, put_record_option, put_statement, record_option,
+    statement,
 };
 use crate::entry::{ENTRY_BYTES_MAX, Entry};
 use crate::ids::{ArrayId, Chain, ConfigId, Incarnation, Index, Nonce, PodId};
@@ -28,6 +29,8 @@ const ANSWER: u8 = 9;
 const CONSENT_ASKED: u8 = 10;
 const CONSENT: u8 = 11;
 const REGISTER_SEEN: u8 = 12;
+const CARRY: u8 = 13;
+const CARRIED: u8 = 14;
 
 impl Message {
     /// Head and attachment.
@@ -98,6 +101,8 @@ fn kind(body: &Frame) -> u8 {
         Frame::ConsentAsked(_) => CONSENT_ASKED,
         Frame::Consent { .. } => CONSENT,
         Frame::RegisterSeen { .. } => REGISTER_SEEN,
+        Frame::Carry { .. } => CARRY,
+        Frame::Carried { .. } => CARRIED,
     }
 }
 
@@ -154,6 +159,14 @@ fn put_frame(out: &mut Writer, body: &Frame) -> Bytes {
             out.raw(&config.0);
             put_record_option(out, record.as_ref());
         }
+        Frame::Carry { request, ask } => {
+            out.u64(*request);
+            put_ask(out, ask);
+        }
+        Frame::Carried { request, answer } => {
+            out.u64(*request);
+            put_answer(out, answer);
+        }
     }
     Bytes::new()
 }
@@ -204,6 +217,8 @@ fn frame(kind: u8, mut reader: Reader, attachment: Bytes) -> Result<Frame, Decod
         REGISTER_SEEN => {
             Frame::RegisterSeen { config: ConfigId(reader.array()?), record: record_option(&mut reader)? }
         }
+        CARRY => Frame::Carry { request: reader.u64()?, ask: ask(&mut reader)? },
+        CARRIED => Frame::Carried { request: reader.u64()?, answer: answer(&mut reader)? },
         value => return Err(DecodeError::Unknown { what: "message", value }),
     };
     reader.end()?;

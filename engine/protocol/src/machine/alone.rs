@@ -205,7 +205,7 @@ impl Machine {
     /// An epoch higher than any seen.
     pub(super) fn next_epoch(&self) -> Epoch {
         let era = self.newest().map_or(0, |newest| newest.epoch.era);
-        Epoch { era, number: self.seen_number + 1 }
+        Epoch { era, number: self.seen_number.saturating_add(1) }
     }
 
     fn become_alone(&mut self, now: Time, id: ConfigId, epoch: Epoch) {

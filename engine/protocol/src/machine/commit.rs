@@ -48,7 +48,7 @@ impl Machine {
 
     /// The last index governed by the configuration written at `first`.
     fn segment_end(&self, first: Index) -> Index {
-        let later = self.log.from_configuration(first.next());
+        let later = self.log.configurations_from(first.next());
         later.first().map_or(self.log.end().index, |item| item.first.previous())
     }
 
@@ -82,7 +82,7 @@ impl Machine {
         }
         let me = self.setup.me;
         let mut items =
-            self.log.from_configuration(self.known).iter().map(|item| item.configuration.entitles(me));
+            self.log.configurations_from(self.known).iter().map(|item| item.configuration.entitles(me));
         let Some(first) = items.next() else { return Entitlement::None };
         items.fold(first, Entitlement::meet)
     }
@@ -94,7 +94,7 @@ impl Machine {
             && self.known > Index(0)
             && self
                 .log
-                .from_configuration(self.known)
+                .configurations_from(self.known)
                 .iter()
                 .all(|item| item.configuration.members.contains(me))
     }

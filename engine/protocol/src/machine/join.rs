@@ -67,7 +67,10 @@ impl Machine {
         }
         let fit = session.peer_fit;
         let (me, peer) = (self.setup.me, self.setup.peer.expect("a session has a peer"));
-        let level = session.suffix && self.log.end().index.0 - self.peer_durable.0 <= JOIN_LAG_ENTRIES;
+        // All that may go has gone, and what is not yet reported is a bounded part of the window: hosts wait for it hardly longer
+        // than for the round trip of their own writes.
+        let lag = self.log.end().index.0.saturating_sub(self.peer_durable.0);
+        let level = session.suffix && session.sent >= self.committed && lag <= JOIN_LAG_ENTRIES;
         let Some(item) = self.log.newest() else { return };
         let holds_survivor = self.peer_durable >= item.first;
         if !fit || !level || !holds_survivor || !self.is_alone(now) {

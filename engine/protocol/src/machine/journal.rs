@@ -164,8 +164,8 @@ impl Machine {
         self.awaited.front().is_none_or(|awaited| awaited.ticket > ticket)
     }
 
-    /// Whether the own disk keeps up.
-    pub(super) fn is_fit(&self, now: Time) -> bool {
+    /// Whether the own disk keeps up; what the array tells the mediator with each sign of life.
+    pub fn is_fit(&self, now: Time) -> bool {
         self.awaited.front().is_none_or(|awaited| now.since(awaited.since) < self.setup.settings.unfit)
     }
 

@@ -6,8 +6,9 @@
 //! - G4: what is sent ahead of the peer's durability reports is bounded in entries and bytes.
 
 use crate::api::{Alarm, Effect};
+use crate::config::Entitlement;
 use crate::entry::{ENTRY_BYTES_MAX, Entry};
-use crate::ids::{Index, Position, Time};
+use crate::ids::{Index, Position, RequestId, Time};
 use crate::machine::Machine;
 use crate::machine::session::Loss;
 use crate::message::Frame;
@@ -44,7 +45,6 @@ impl Machine {
             self.lose_session(now, Loss::Broken);
             return;
         }
-        let alone = self.is_settled_alone();
         let me = self.setup.me;
         let newest_is_sole = self.newest().is_some_and(|newest| newest.members.is_only(me));
         let Some(session) = self.session_mut() else { return };
@@ -67,7 +67,12 @@ impl Machine {
             let peer = self.setup.peer.expect("a session has a peer");
             self.emit(Effect::CatchUp { peer, base, end });
         }
-        debug_assert!(!starts || alone || newest_is_sole);
+        // JOIN is in the log, but what the joiner lacks before it is no longer held: only another catch-up helps, and only a lone
+        // survivor can run one.
+        let lacks = end.index < self.log.base().index && !newest_is_sole;
+        if lacks && self.entitlement() == Entitlement::Alone {
+            self.lose_session(now, Loss::Gone);
+        }
     }
 
     /// Both are ready and this array holds everything the peer reported.
@@ -79,9 +84,9 @@ impl Machine {
     }
 
     pub(super) fn on_entry(&mut self, now: Time, entry: Entry) {
-        // A survivor may send from the position that a joiner has just left by a flip.
-        let flipped_over = self.out_of_sync.is_some() && entry.index <= self.log.end().index;
-        if flipped_over && self.log.position(entry.index).is_none_or(|mine| mine.chain == entry.chain) {
+        // A survivor sends from the position that a joiner reports, and may hear of a flip late: what is held already comes again.
+        let held = entry.index <= self.log.end().index;
+        if held && self.log.position(entry.index).is_none_or(|mine| mine.chain == entry.chain) {
             return;
         }
         if !self.may_take(&entry) {
@@ -109,9 +114,12 @@ impl Machine {
         if self.out_of_sync.is_some() {
             return true;
         }
+        let again = entry.origin == me
+            && entry.origin_incarnation == self.incarnation
+            && self.is_ordered(RequestId(entry.origin_request));
         let leaves_me_out = entry.configuration().is_some_and(|written| !written.members.contains(me));
         let orders = self.newest().is_none_or(|newest| newest.sequencer == me);
-        !leaves_me_out && !session.peer_behind && (!orders || entry.index <= peer_end.index)
+        !again && !leaves_me_out && !session.peer_behind && (!orders || entry.index <= peer_end.index)
     }
 
     /// Sends what the peer lacks.

@@ -8,11 +8,11 @@
 
 use bytes::Bytes;
 
-use crate::api::{Alarm, Effect};
+use crate::api::{Alarm, Effect, MediatorStatus};
 use crate::config::{Configuration, Ground, Right};
 use crate::ids::{ConfigId, RegisterId, Time};
 use crate::machine::Machine;
-use crate::mediator::{Answer, Ask, Consent, MediatorReply, Record, Statement};
+use crate::mediator::{Answer, Ask, Consent, MediatorReply, Record, Refusal, Statement};
 use crate::message::Frame;
 
 /// A hand back under way.
@@ -97,12 +97,10 @@ impl Machine {
     }
 
     fn run_hand_back(&mut self, now: Time, pair: &Configuration) {
-        let reachable = self.mediator.is_some() && self.mediator == self.setup.mediator;
-        let wanted = reachable.then_some(()).and(self.setup.mediator);
-        let Some(_) = wanted else {
+        if !self.reaches_mediator() && !self.peer_reaches_mediator() {
             self.hand_back = None;
             return;
-        };
+        }
         let retry = self.setup.settings.mediator_retry;
         if let Some(hand_back) = &self.hand_back {
             if now < hand_back.give_up_at {
@@ -119,13 +117,63 @@ impl Machine {
             return;
         }
         debug_assert!(matches!(pair.right, Right::Array(_)));
-        let request = self.ask(Ask::Read { pod: self.setup.pod });
+        let request = self.ask_somehow(Ask::Read { pod: self.setup.pod });
         let give_up_at = now + crate::ids::Span(retry.0 * 4);
         self.hand_back = Some(HandBack { step: Step::Reading { request }, give_up_at });
         self.wake(now, give_up_at);
     }
 
+    fn reaches_mediator(&self) -> bool {
+        self.mediator.is_some() && self.mediator == self.setup.mediator
+    }
+
+    fn peer_reaches_mediator(&self) -> bool {
+        self.session().is_some_and(|session| session.peer_mediator == MediatorStatus::Reachable)
+    }
+
+    /// Asks the mediator, by the peer if it is not reached from here: either member may carry both consents.
+    fn ask_somehow(&mut self, ask: Ask) -> u64 {
+        if self.reaches_mediator() {
+            return self.ask(ask);
+        }
+        self.mediator_requests += 1;
+        let request = self.mediator_requests;
+        self.send_frame(Frame::Carry { request, ask });
+        request
+    }
+
+    pub(super) fn on_carry(&mut self, request: u64, ask: Ask) {
+        let harmless = match &ask {
+            Ask::Read { pod } => *pod == self.setup.pod,
+            Ask::Swap { statement, .. } => {
+                statement.pod == self.setup.pod
+                    && Some(statement.mediator) == self.setup.mediator
+                    && statement.members.is_pair()
+            }
+            Ask::Remove { .. } => false,
+        };
+        if harmless && self.reaches_mediator() && self.is_member() {
+            let own = self.ask(ask);
+            if let Some(session) = self.session_mut() {
+                session.carrying = Some((own, request));
+            }
+        }
+    }
+
+    pub(super) fn on_carried(&mut self, now: Time, request: u64, answer: Answer) {
+        let reply = MediatorReply { request, pod: self.setup.pod, answer };
+        self.on_move_reply(now, &reply);
+    }
+
     pub(super) fn on_move_reply(&mut self, now: Time, reply: &MediatorReply) {
+        if let Some(session) = self.session_mut()
+            && let Some((own, request)) = session.carrying
+            && own == reply.request
+        {
+            session.carrying = None;
+            self.send_frame(Frame::Carried { request, answer: reply.answer });
+            return;
+        }
         if let Some(session) = self.session_mut()
             && let Some((request, config)) = session.register_read
             && request == reply.request
@@ -148,7 +196,14 @@ impl Machine {
                     Answer::Granted(record) if record.id == statement.id && statement.config == pair.id => {
                         self.give_to_mediator(now, &pair, &statement);
                     }
-                    _ => self.hand_back_at = now + self.setup.settings.mediator_retry,
+                    answer => {
+                        if let Answer::Refused { reason: Refusal::Removed | Refusal::WrongMediator, .. } =
+                            answer
+                        {
+                            self.alarm(Alarm::MediatorHasNoRegister);
+                        }
+                        self.hand_back_at = now + self.setup.settings.mediator_retry;
+                    }
                 }
             }
             _ => {}
@@ -226,7 +281,7 @@ impl Machine {
             Consent { array: self.setup.me, signature: mine },
             Consent { array: peer, signature: theirs },
         ];
-        let request = self.ask(Ask::Swap { statement, consents, preferred: self.setup.preferred });
+        let request = self.ask_somehow(Ask::Swap { statement, consents, preferred: self.setup.preferred });
         self.hand_back = Some(HandBack { step: Step::Swapping { statement, request }, give_up_at });
     }
 

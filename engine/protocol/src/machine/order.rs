@@ -100,6 +100,11 @@ impl Machine {
         self.emit(Effect::Ordered { request, index });
     }
 
+    /// Whether this request already has its place.
+    pub(super) fn is_ordered(&self, request: RequestId) -> bool {
+        self.pending.get(&request).is_some_and(|pending| pending.place == Place::Ordered)
+    }
+
     /// Whether this array may assign indexes now (M3).
     pub(super) fn may_order(&self, now: Time) -> bool {
         let me = self.setup.me;
@@ -122,7 +127,7 @@ impl Machine {
 
     /// Every configuration from the known one on names `array` as sequencer.
     fn orders_since_known(&self, array: crate::ids::ArrayId) -> bool {
-        self.log.from_configuration(self.known).iter().all(|item| item.configuration.sequencer == array)
+        self.log.configurations_from(self.known).iter().all(|item| item.configuration.sequencer == array)
     }
 
     /// After a session: forwarded requests are in the merged log, or go again, or were withdrawn.

@@ -3,7 +3,7 @@
 //! - S1: a HELLO goes out only when everything handed to the journal is durable; what it reports does not change behind it, or its
 //!   nonce is thrown away. A settled lone survivor is excepted: it adopts nothing, so its end may grow.
 //! - S2: frames are numbered; a duplicate is dropped, a gap ends the session, a frame of another session is ignored.
-//! - S3: opening a session ends the own race and the OFF state; starting anew throws the nonce away.
+//! - S3: a HELLO of an earlier attempt of the peer is ignored; opening a session ends the own race and the OFF state; starting anew throws the nonce away.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -90,6 +90,8 @@ pub(super) struct Session {
     pub register_read: Option<(u64, ConfigId)>,
     pub register_seen: Option<(ConfigId, Option<Record>)>,
     pub peer_register_seen: Option<(ConfigId, Option<Record>)>,
+    /// A request asked in the peer's place: own number, the peer's.
+    pub carrying: Option<(u64, u64)>,
 }
 
 /// Why a session ended; decides how long its return is awaited.
@@ -140,7 +142,10 @@ impl Machine {
             Contact::Opening(opening) => opening.peer,
             _ => None,
         };
-        let nonce = Nonce(u64::from_le_bytes(self.draw()[..8].try_into().expect("eight of sixteen bytes")));
+        self.attempts = self.attempts.wrapping_add(1);
+        let drawn = self.draw();
+        let chance = u32::from_le_bytes([drawn[0], drawn[1], drawn[2], drawn[3]]);
+        let nonce = Nonce((u64::from(self.attempts) << 32) | u64::from(chance));
         self.contact = Contact::Opening(Opening { nonce, peer, heard: None, sent: None, next_send: now });
     }
 
@@ -228,12 +233,13 @@ impl Machine {
     fn on_hello(&mut self, now: Time, hello: &Hello) {
         if hello.pod != self.setup.pod
             || Some(hello.from) != self.setup.peer
-            || hello.incarnation < self.peer_incarnation
+            || (hello.incarnation, hello.nonce.attempt()) < (self.peer_incarnation, self.peer_attempt)
             || !self.incarnation_durable
         {
             return;
         }
         self.peer_incarnation = hello.incarnation;
+        self.peer_attempt = hello.nonce.attempt();
         self.learn_from(now, hello);
         let peer = (hello.incarnation, hello.nonce);
         if let Contact::Open(session) = &self.contact {
@@ -350,6 +356,7 @@ impl Machine {
             register_read: None,
             register_seen: None,
             peer_register_seen: None,
+            carrying: None,
         }));
         if let Verdict::Behind { keep, mark } = verdict {
             self.fall_behind(now, keep, mark, report);
@@ -393,6 +400,8 @@ impl Machine {
             Frame::Answer { number, config } => self.on_answer(number, config),
             Frame::ConsentAsked(statement) => self.on_consent_asked(&statement),
             Frame::Consent { statement, signature } => self.on_consent(now, &statement, signature),
+            Frame::Carry { request, ask } => self.on_carry(request, ask),
+            Frame::Carried { request, answer } => self.on_carried(now, request, answer),
             Frame::RegisterSeen { config, record } => {
                 if let Contact::Open(session) = &mut self.contact {
                     session.peer_register_seen = Some((config, record));

@@ -242,10 +242,12 @@ impl Service {
             return;
         }
         let pod = self.pods.entry(id).or_default();
-        // A newer request of the same session takes the place of an older one (S2).
+        // A newer request of the same session takes the place of an older one (S2); asking again does not prolong a head start.
+        let older = pod.waiting.iter().find(|waiting| waiting.session == session);
+        let since = older.map_or(now, |waiting| waiting.since);
         pod.waiting.retain(|waiting| waiting.session != session);
         if pod.waiting.len() < WAITING_MAX {
-            pod.waiting.push_back(Waiting { session, since: now, request });
+            pod.waiting.push_back(Waiting { session, since, request });
         }
     }
 
@@ -266,9 +268,15 @@ impl Service {
                     Ask::Read { .. } => now,
                     Ask::Swap { statement, preferred, .. } => {
                         let settled = self.started + self.settings.settle;
+                        // Who would be refused anyway waits for nobody.
+                        let takes = matches!(
+                            pod.register.swap(session.array, statement, &[]),
+                            Decision::Granted { changed: true, .. }
+                        );
                         match preferred {
                             Some(preferred)
-                                if statement.members.is_only(session.array)
+                                if takes
+                                    && statement.members.is_only(session.array)
                                     && *preferred != session.array =>
                             {
                                 settled.max(head_start_end(
@@ -307,6 +315,10 @@ impl Service {
             }
             pod.waiting = kept;
         }
+        // A refused creation leaves nothing behind.
+        self.pods.retain(|_, pod| {
+            pod.register != Register::Absent || pod.persisting.is_some() || !pod.waiting.is_empty()
+        });
     }
 }
 

@@ -91,7 +91,7 @@ impl World {
             peer,
             mediator: Some(MEDIATOR),
             preferred: self.preferred,
-            settings: Settings::default(),
+            settings: self.settings,
             seed: self.random.bytes(),
         }
     }
@@ -156,7 +156,7 @@ impl World {
                 self.log(|| format!("{array} -> M {request:?}"));
                 if let Some(session) = self.mediator_sessions[array] {
                     let request = MediatorRequest::decode(request.encode()).expect("can be read");
-                    self.to_mediator(session, ServiceInput::Request { session, request });
+                    self.send_to_mediator(session, ServiceInput::Request { session, request });
                 }
             }
             Effect::Sign(statement) => {
@@ -182,6 +182,8 @@ impl World {
             Effect::Alarm(alarm) => {
                 self.log(|| format!("{array} ALARM {alarm:?}"));
                 self.arrays[array].alarms.push(alarm);
+                let harmless = matches!(alarm, Alarm::PeerEjected | Alarm::PeerTooFarBehind);
+                assert!(harmless, "{alarm:?} at array {array}: {}", self.describe());
             }
         }
     }
@@ -305,7 +307,15 @@ impl World {
         self.step(array, Input::Durable { through });
     }
 
+    /// What is not synced survives as any prefix.
     pub fn crash(&mut self, array: usize) {
+        let unsynced = (self.arrays[array].journal.len() - self.arrays[array].synced) as u64;
+        let survive = self.random.below(unsynced + 1) as usize;
+        self.crash_keeping(array, survive);
+    }
+
+    /// The first `survive` items that are not synced survive.
+    pub fn crash_keeping(&mut self, array: usize, survive: usize) {
         if self.arrays[array].machine.is_none() {
             return;
         }
@@ -316,9 +326,7 @@ impl World {
         this.frozen_until = 0;
         this.syncing = false;
         this.stalled = false;
-        let unsynced = (this.journal.len() - this.synced) as u64;
-        let survive = self.random.below(unsynced + 1) as usize;
-        let this = &mut self.arrays[array];
+        let unsynced = this.journal.len() - this.synced;
         this.journal.truncate(this.synced + survive);
         this.synced = this.journal.len();
         for (_, op) in std::mem::take(&mut this.requests) {

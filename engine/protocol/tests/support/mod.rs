@@ -4,9 +4,11 @@
 #![allow(dead_code, reason = "each test file uses its own part of the world")]
 
 pub mod array;
+pub mod faults;
 pub mod network;
 pub mod oracle;
 pub mod random;
+pub mod story;
 
 use std::collections::BTreeMap;
 
@@ -88,6 +90,12 @@ pub struct World {
     /// No automatic copy when a joiner is ready.
     pub hold_catch_up: bool,
     pub hold_grants: bool,
+    pub settings: Settings,
+    /// Every frame that was delivered, if recording.
+    pub recorded: Vec<(usize, Message)>,
+    pub recording: bool,
+    /// Each frame is also tried in damaged forms on a copy of the machine.
+    pub hostile: bool,
 }
 
 impl World {
@@ -119,6 +127,10 @@ impl World {
             tracing: false,
             hold_catch_up: false,
             hold_grants: false,
+            settings: Settings::default(),
+            recorded: Vec::new(),
+            recording: false,
+            hostile: false,
         };
         world.tracing = std::env::vars().any(|(name, _)| name == "METROPOD_TRACE");
         world
@@ -126,13 +138,25 @@ impl World {
 
     /// A stretched pod, both online, the right at the mediator.
     pub fn stretched(seed: u64) -> World {
+        World::stretched_with(seed, |_| {})
+    }
+
+    /// The same, prepared otherwise.
+    pub fn stretched_with(seed: u64, prepare: impl Fn(&mut World)) -> World {
+        let mut world = World::stretching_with(seed, prepare);
+        assert!(world.run_until(ms(4_000), World::is_whole), "a new pod is stretched: {}", world.describe());
+        world
+    }
+
+    /// A new pod whose stretch has just begun.
+    pub fn stretching_with(seed: u64, prepare: impl Fn(&mut World)) -> World {
         let mut world = World::new(seed);
+        prepare(&mut world);
         world.start_mediator(true);
         world.found();
         world.connect();
         world.connect_mediator(0);
         world.connect_mediator(1);
-        assert!(world.run_until(ms(4_000), World::is_whole), "a new pod is stretched: {}", world.describe());
         world
     }
 
@@ -258,7 +282,7 @@ impl World {
             Event::Alive { array, session } => {
                 if self.mediator_sessions[array] == Some(session) {
                     let fit = !self.arrays[array].stalled;
-                    self.to_mediator(session, ServiceInput::Alive { session, fit });
+                    self.send_to_mediator(session, ServiceInput::Alive { session, fit });
                     self.after(ms(100), Event::Alive { array, session });
                 }
             }
@@ -376,7 +400,7 @@ impl World {
         at
     }
 
-    pub fn to_mediator(&mut self, session: SessionNumber, input: ServiceInput) {
+    pub fn send_to_mediator(&mut self, session: SessionNumber, input: ServiceInput) {
         let at = self.mediator_time(session, true);
         self.schedule(at, Event::ToMediator { session, input });
     }
@@ -388,7 +412,7 @@ impl World {
         self.next_session += 1;
         let session = SessionNumber(self.next_session);
         self.mediator_sessions[array] = Some(session);
-        self.to_mediator(session, ServiceInput::Connected { session, array: IDS[array] });
+        self.send_to_mediator(session, ServiceInput::Connected { session, array: IDS[array] });
         self.after(ms(1), Event::MediatorLink { array, session, up: true });
         self.after(ms(1), Event::Alive { array, session });
     }

@@ -135,7 +135,50 @@ impl World {
             return;
         }
         self.log(|| format!("{to} <- {from} {}", summary(&message)));
+        if self.recording {
+            self.recorded.push((to, message.clone()));
+        }
+        if self.hostile {
+            self.try_damaged(to, &message);
+        }
         self.step(to, Input::Receive(message));
+    }
+
+    /// A peer that sends nonsense in an open session may be refused or believed, but never makes the machine panic.
+    fn try_damaged(&mut self, to: usize, message: &Message) {
+        let now = self.arrays[to].clock(self.now);
+        for _ in 0..4 {
+            let Some(mut machine) = self.arrays[to].machine.clone() else { return };
+            let (head, attachment) = message.encode();
+            let mut head = head.to_vec();
+            // Version and kind stay; a frame's session and number stay, or it would be ignored.
+            let first = if matches!(message, Message::Frame { .. }) { 26 } else { 2 };
+            for _ in 0..1 + self.random.below(3) {
+                if head.len() > first {
+                    let at = first + self.random.below((head.len() - first) as u64) as usize;
+                    head[at] = match self.random.below(4) {
+                        0 => 0xff,
+                        1 => head[at].wrapping_add(1),
+                        2 => head[at].wrapping_sub(1),
+                        _ => self.random.below(256) as u8,
+                    };
+                }
+            }
+            let Ok(damaged) = Message::decode(head.into(), attachment) else { continue };
+            machine.step(now, Input::Receive(damaged));
+            for later in [ms(1), ms(60), ms(400)] {
+                let mut through = None;
+                while let Some(effect) = machine.next_effect() {
+                    if let Effect::Append { ticket, .. } | Effect::Record { ticket, .. } = effect {
+                        through = Some(ticket);
+                    }
+                }
+                if let Some(through) = through {
+                    machine.step(now + Span(later), Input::Durable { through });
+                }
+                machine.step(now + Span(later), Input::Tick);
+            }
+        }
     }
 }
 

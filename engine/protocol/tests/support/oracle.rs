@@ -92,7 +92,7 @@ pub fn done(world: &mut World, array: usize, op: u64, outcome: Outcome) {
         .iter()
         .any(|item| item.configuration.members.is_only(IDS[array]));
     let holders: &[usize] = if alone { &[array] } else { &[0, 1] };
-    for holder in holders.to_vec() {
+    for holder in holders.iter().copied() {
         let other = &world.arrays[holder];
         let holds = other.durable_entries > at as u64 && other.chains[at] == chain;
         assert!(holds, "op {op} acknowledged by {array} is not durable on {holder}: {}", world.describe());

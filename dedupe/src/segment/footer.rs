@@ -1,0 +1,82 @@
+//! The end of a sealed segment: what it holds, without reading it.
+//!
+//! Bytes: docs/format-store.md, "Footer and trailer".
+
+use super::{FOOTER_ENTRY_BYTES, TRAILER_BYTES, seed, u32_at, u64_at};
+use crate::digest::{DIGEST_BYTES, Digest};
+use crate::location::{Location, SegmentId};
+
+const TRAILER_MAGIC: [u8; 8] = *b"MPSEGEND";
+
+/// Length of a footer with its trailer, in bytes.
+pub(crate) fn footer_bytes(entries: usize) -> u32 {
+    entries as u32 * FOOTER_ENTRY_BYTES + TRAILER_BYTES
+}
+
+/// Appends the footer and trailer of a segment whose records end at `footer_offset`.
+pub(crate) fn encode_footer(
+    segment: SegmentId,
+    footer_offset: u32,
+    entries: impl Iterator<Item = (Digest, Location)>,
+    buffer: &mut Vec<u8>,
+) {
+    let start = buffer.len();
+    let mut count = 0u32;
+    for (digest, location) in entries {
+        buffer.extend_from_slice(&digest.0);
+        buffer.extend_from_slice(&location.to_bits().to_le_bytes());
+        count += 1;
+    }
+    let footer_check = crc32c::crc32c_append(seed(segment), &buffer[start..]);
+    let trailer = buffer.len();
+    buffer.extend_from_slice(&TRAILER_MAGIC);
+    buffer.extend_from_slice(&segment.0.to_le_bytes());
+    buffer.extend_from_slice(&footer_offset.to_le_bytes());
+    buffer.extend_from_slice(&count.to_le_bytes());
+    buffer.extend_from_slice(&footer_check.to_le_bytes());
+    let check = crc32c::crc32c(&buffer[trailer..]);
+    buffer.extend_from_slice(&check.to_le_bytes());
+}
+
+/// A trailer that passed its check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Trailer {
+    pub footer_offset: u32,
+    pub entries: u32,
+    footer_check: u32,
+}
+
+/// Reads the trailer of a segment sealed at `length`; `None` if it is not there or does not fit.
+pub(crate) fn decode_trailer(segment: SegmentId, length: u32, bytes: &[u8]) -> Option<Trailer> {
+    let bytes = bytes.get(..TRAILER_BYTES as usize)?;
+    let intact = bytes[..8] == TRAILER_MAGIC
+        && u64_at(bytes, 8) == segment.0
+        && crc32c::crc32c(&bytes[..28]) == u32_at(bytes, 28);
+    let trailer = Trailer {
+        footer_offset: u32_at(bytes, 16),
+        entries: u32_at(bytes, 20),
+        footer_check: u32_at(bytes, 24),
+    };
+    let end = u64::from(trailer.footer_offset)
+        + u64::from(trailer.entries) * u64::from(FOOTER_ENTRY_BYTES)
+        + u64::from(TRAILER_BYTES);
+    (intact && end == u64::from(length)).then_some(trailer)
+}
+
+/// Reads the entries of a footer; `None` if its check fails.
+pub(crate) fn decode_footer(
+    segment: SegmentId,
+    trailer: &Trailer,
+    bytes: &[u8],
+) -> Option<Vec<(Digest, Location)>> {
+    let bytes = bytes.get(..trailer.entries as usize * FOOTER_ENTRY_BYTES as usize)?;
+    if crc32c::crc32c_append(seed(segment), bytes) != trailer.footer_check {
+        return None;
+    }
+    let entries = bytes.chunks_exact(FOOTER_ENTRY_BYTES as usize).map(|entry| {
+        let mut digest = Digest::ZERO;
+        digest.0.copy_from_slice(&entry[..DIGEST_BYTES]);
+        (digest, Location::from_bits(u64_at(entry, DIGEST_BYTES)))
+    });
+    Some(entries.filter(|(_, location)| location.segment() == segment).collect())
+}

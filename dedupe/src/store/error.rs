@@ -1,0 +1,86 @@
+//! What can go wrong with the store, one enum per operation.
+
+use metropod_journal::media::{Cause, MediaError};
+
+use crate::digest::Digest;
+use crate::location::Location;
+
+/// Why a store could not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The device failed; the same open may succeed later.
+    #[error("the chunk store could not be read")]
+    Media(#[from] MediaError),
+    /// The state given is not what a flush returned.
+    #[error("the chunk store's state is damaged")]
+    StateDamaged,
+    /// The state was written by a newer version.
+    #[error("the chunk store's state has version {found}, which this program does not know")]
+    StateVersion {
+        /// The version it has.
+        found: u32,
+    },
+    /// The state belongs to another array.
+    #[error("the chunk store's state belongs to another array")]
+    OtherArray,
+}
+
+/// Why staged chunks could not be written. They stay staged and readable; the same call may succeed later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// Writing chunks failed; they will go to another segment.
+    #[error("writing chunks failed")]
+    Segment(#[source] MediaError),
+    /// A sync failed; what it covered will be written again, to another segment.
+    #[error("making chunks durable failed")]
+    Sync(#[source] MediaError),
+    /// Writing the index failed; the chunks themselves are safe.
+    #[error("writing the chunk index failed")]
+    Index(#[source] MediaError),
+}
+
+impl WriteError {
+    /// Whether the device is full.
+    pub fn is_no_space(&self) -> bool {
+        let (WriteError::Segment(error) | WriteError::Sync(error) | WriteError::Index(error)) = self;
+        error.cause == Cause::NoSpace
+    }
+}
+
+/// Why a chunk could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The store does not hold it.
+    #[error("chunk {digest} is not stored here")]
+    Missing {
+        /// Its name.
+        digest: Digest,
+    },
+    /// What is stored is not what it is named after: fetch it from the peer and [`replace`](crate::Store::replace).
+    #[error("chunk {digest} is rotten")]
+    Rot {
+        /// Its name.
+        digest: Digest,
+        /// Where it lies; `None` while it is only staged.
+        location: Option<Location>,
+    },
+    /// A page of the index is damaged, so it is not known whether the chunk is stored. Staging it again heals it;
+    /// the whole index is rebuilt at the next opening.
+    #[error("the index page that would know chunk {digest} is damaged")]
+    IndexDamaged {
+        /// Its name.
+        digest: Digest,
+    },
+    /// The device failed.
+    #[error("chunk {digest} could not be read")]
+    Media {
+        /// Its name.
+        digest: Digest,
+        /// How.
+        #[source]
+        source: MediaError,
+    },
+}

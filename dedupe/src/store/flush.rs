@@ -1,0 +1,40 @@
+//! Flushing: everything staged before the call becomes durable, and the state that says so is returned.
+
+use bytes::Bytes;
+
+use super::{Inner, Store, WriteError};
+use crate::index::RunId;
+use crate::location::SegmentId;
+use crate::state::State;
+
+impl Store {
+    /// Puts everything staged before the call on stable storage and returns the state to be kept in the manifest.
+    ///
+    /// A store opened with that state holds all of it, whatever happens later. On an error the chunks concerned stay
+    /// staged and readable, and a later flush may succeed.
+    pub async fn flush(&self) -> Result<Bytes, WriteError> {
+        let mut writer = self.shared.writer.take().await;
+        self.settle_doubts(&mut writer);
+        self.place_queued(&mut writer).await?;
+        self.harden(&mut writer).await?;
+        self.maintain().await?;
+        let state = self.lock().next_state(self.shared.config.array);
+        Ok(state.encode())
+    }
+}
+
+impl Inner {
+    fn next_state(&mut self, array: [u8; 16]) -> State {
+        self.generation += 1;
+        State {
+            array,
+            generation: self.generation,
+            next_segment: SegmentId(self.next_segment),
+            next_run: RunId(self.next_run),
+            duplicates: self.duplicates,
+            rebuild_index: self.rebuild_index,
+            segments: self.segments.values().copied().collect(),
+            runs: self.runs.iter().map(|run| run.record).collect(),
+        }
+    }
+}

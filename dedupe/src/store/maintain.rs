@@ -1,0 +1,101 @@
+//! Keeping the index small in memory: spilling the recent table, merging runs.
+//!
+//! A full device stops neither: the table then stays in memory and the runs stay unmerged, because a full array must
+//! still be able to flush. The footers of the segments hold the same entries.
+
+use std::sync::Arc;
+
+use metropod_journal::media::{Cause, MediaError};
+
+use super::{Store, WriteError};
+use crate::files::remove_detached;
+use crate::index::{Entry, MergePlan, Run, RunFault, RunId, RunWriter, merge, plan_merge, run_path};
+
+/// The table is sorted by first byte, one part at a time, so that no single step takes long.
+const PARTS: usize = 256;
+
+impl Store {
+    /// Spills a full table and merges runs. For the flow that has the turn.
+    pub(super) async fn maintain(&self) -> Result<(), WriteError> {
+        if self.lock().recent.len() >= self.shared.config.recent_entries_max {
+            self.spill().await.or_else(unless_full)?;
+        }
+        while let Some(plan) = self.next_merge() {
+            match self.merge_newest(plan).await {
+                Ok(()) => {}
+                Err(RunFault::Damaged) => self.lock().rebuild_index = true,
+                Err(RunFault::Media(error)) => return unless_full(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the recent table to a run and empties it.
+    pub(super) async fn spill(&self) -> Result<(), MediaError> {
+        let (mut parts, entries, id) = {
+            let mut inner = self.lock();
+            let mut parts: Vec<Vec<Entry>> = vec![Vec::new(); PARTS];
+            for (digest, location) in &inner.recent {
+                parts[usize::from(digest.0[0])].push(Entry { digest: *digest, location: *location });
+            }
+            (parts, inner.recent.len() as u64, inner.take_run_id())
+        };
+        let run = self.write_run(id, &mut parts, entries).await;
+        let run = run.inspect_err(|_| remove_detached(&self.shared.io, run_path(id)))?;
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        // Nobody else changes the table during our turn, so it still holds exactly what the run holds.
+        assert_eq!(run.record.entries, inner.recent.len() as u64, "the run holds the whole table");
+        inner.recent.clear();
+        let mut runs = vec![Arc::new(run)];
+        runs.extend(inner.runs.iter().cloned());
+        inner.runs = Arc::new(runs);
+        for segment in inner.segments.values_mut().filter(|segment| !inner.unloaded.contains(&segment.id)) {
+            segment.indexed = segment.length;
+        }
+        Ok(())
+    }
+
+    async fn write_run(&self, id: RunId, parts: &mut [Vec<Entry>], entries: u64) -> Result<Run, MediaError> {
+        let mut writer = RunWriter::create(&self.shared.io, self.shared.config.array, id, 0, entries).await?;
+        for part in parts {
+            let mut part = std::mem::take(part);
+            part.sort_unstable_by_key(|entry| entry.digest);
+            part.iter().for_each(|entry| writer.push(*entry));
+            if writer.is_full() {
+                writer.write_out().await?;
+            }
+        }
+        writer.finish().await
+    }
+
+    fn next_merge(&self) -> Option<MergePlan> {
+        let inner = self.lock();
+        if inner.rebuild_index {
+            return None;
+        }
+        let tiers: Vec<u32> = inner.runs.iter().map(|run| run.record.tier).collect();
+        plan_merge(&tiers)
+    }
+
+    async fn merge_newest(&self, plan: MergePlan) -> Result<(), RunFault> {
+        let (inputs, id) = {
+            let mut inner = self.lock();
+            (inner.runs[..plan.count].to_vec(), inner.take_run_id())
+        };
+        let merged = merge(&self.shared.io, self.shared.config.array, &inputs, id, plan.tier).await;
+        let merged = merged.inspect_err(|_| remove_detached(&self.shared.io, run_path(id)))?;
+        let mut inner = self.lock();
+        let mut runs = vec![Arc::new(merged)];
+        runs.extend(inner.runs[plan.count..].iter().cloned());
+        inner.runs = Arc::new(runs);
+        // The next state is the first that does not name the inputs.
+        let from = inner.generation + 1;
+        inner.obsolete.extend(inputs.iter().map(|run| (from, run_path(run.record.id))));
+        Ok(())
+    }
+}
+
+fn unless_full(error: MediaError) -> Result<(), WriteError> {
+    if error.cause == Cause::NoSpace { Ok(()) } else { Err(WriteError::Index(error)) }
+}

@@ -1,0 +1,222 @@
+//! Finding and reading chunks.
+//!
+//! Staged payloads first, then the hint, then the recent table, then the runs. A hint is believed only when the record
+//! there has the digest and the content; anything else falls back to the index.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use metropod_journal::media::{Cause, Create, MediaError};
+
+use super::{ReadError, Store, lock};
+use crate::digest::{Digest, Domain};
+use crate::files::OpenFile;
+use crate::index::{Run, RunFault};
+use crate::location::Location;
+use crate::reduce::{Payload, verify};
+use crate::segment::{RECORD_HEADER_BYTES, RecordHeader, decode_payload, segment_path};
+use crate::turn::join_all;
+
+/// Lookups that may wait for the device at once, per caller.
+pub(super) const LOOKUPS_AT_ONCE: usize = 32;
+
+/// Why the index could not answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum LookupFault {
+    Damaged,
+    Media(MediaError),
+}
+
+impl LookupFault {
+    fn of(self, digest: &Digest) -> ReadError {
+        match self {
+            LookupFault::Damaged => ReadError::IndexDamaged { digest: *digest },
+            LookupFault::Media(source) => ReadError::Media { digest: *digest, source },
+        }
+    }
+}
+
+/// Why a location gave no payload.
+enum RecordFault {
+    /// There is no such record there.
+    Stale,
+    /// The record is there, its bytes are not.
+    Rotten,
+    Media(MediaError),
+}
+
+enum Known {
+    Staged(Payload),
+    Stored(Location),
+    /// Only the runs can tell.
+    Unknown(Arc<Vec<Arc<Run>>>),
+}
+
+impl Store {
+    /// The content of a chunk, proven to be what `digest` names in `domain`.
+    pub async fn get(
+        &self,
+        domain: Domain,
+        digest: &Digest,
+        hint: Option<Location>,
+    ) -> Result<Bytes, ReadError> {
+        if let Some(payload) = self.get_staged(digest) {
+            return verify(domain, digest, &payload)
+                .map_err(|_| ReadError::Rot { digest: *digest, location: None });
+        }
+        if let Some(hint) = hint
+            && let Ok(payload) = self.read_record(digest, hint).await
+            && let Ok(content) = verify(domain, digest, &payload)
+        {
+            return Ok(content);
+        }
+        let (payload, location) = self.find_payload(digest).await?;
+        verify(domain, digest, &payload).map_err(|_| ReadError::Rot { digest: *digest, location })
+    }
+
+    /// A chunk as it is stored, for transfer: the record's check has passed, the digest was not computed.
+    pub async fn get_payload(&self, digest: &Digest) -> Result<Payload, ReadError> {
+        Ok(self.find_payload(digest).await?.0)
+    }
+
+    /// Which of these chunks are staged or stored. A chunk whose index page is damaged counts as not stored:
+    /// sending it again heals it.
+    pub async fn have(&self, digests: &[Digest]) -> Result<Vec<bool>, ReadError> {
+        let mut answers = Vec::with_capacity(digests.len());
+        for batch in digests.chunks(LOOKUPS_AT_ONCE) {
+            // Staged first: a chunk that is hardened in between is found in the table afterwards.
+            let staged: Vec<bool> = {
+                let inner = self.lock();
+                batch.iter().map(|digest| inner.staged.contains_key(digest)).collect()
+            };
+            let found = self.lookup_batch(batch).await;
+            for ((digest, staged), found) in batch.iter().zip(staged).zip(found) {
+                answers.push(match found {
+                    _ if staged => true,
+                    Ok(found) => found.is_some(),
+                    Err(LookupFault::Damaged) => false,
+                    Err(fault) => return Err(fault.of(digest)),
+                });
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Where a chunk lies, to be kept as a hint; `None` if it is not stored (it may be staged).
+    pub async fn locate(&self, digest: &Digest) -> Result<Option<Location>, ReadError> {
+        self.lookup(digest).await.map_err(|fault| fault.of(digest))
+    }
+
+    async fn find_payload(&self, digest: &Digest) -> Result<(Payload, Option<Location>), ReadError> {
+        let location = match self.known(digest) {
+            Known::Staged(payload) => return Ok((payload, None)),
+            Known::Stored(location) => location,
+            Known::Unknown(runs) => self
+                .ask(&runs, digest)
+                .await
+                .map_err(|fault| fault.of(digest))?
+                .ok_or(ReadError::Missing { digest: *digest })?,
+        };
+        match self.read_record(digest, location).await {
+            Ok(payload) => Ok((payload, Some(location))),
+            Err(RecordFault::Media(source)) => Err(ReadError::Media { digest: *digest, source }),
+            Err(RecordFault::Stale | RecordFault::Rotten) => {
+                Err(ReadError::Rot { digest: *digest, location: Some(location) })
+            }
+        }
+    }
+
+    /// Looks in the recent table and the runs.
+    pub(super) async fn lookup(&self, digest: &Digest) -> Result<Option<Location>, LookupFault> {
+        let runs = {
+            let inner = self.lock();
+            if let Some(location) = inner.recent.get(digest) {
+                return Ok(Some(*location));
+            }
+            inner.runs.clone()
+        };
+        self.ask(&runs, digest).await
+    }
+
+    /// Looks up at most [`LOOKUPS_AT_ONCE`] digests together.
+    pub(super) async fn lookup_batch(
+        &self,
+        digests: &[Digest],
+    ) -> Vec<Result<Option<Location>, LookupFault>> {
+        assert!(digests.len() <= LOOKUPS_AT_ONCE, "callers cut their batches");
+        let (mut answers, runs) = {
+            let inner = self.lock();
+            let recent = digests.iter().map(|digest| Ok(inner.recent.get(digest).copied()));
+            (recent.collect::<Vec<_>>(), inner.runs.clone())
+        };
+        // The filters settle most unknown digests; only the others wait for the device.
+        let is_open = |index: &usize| {
+            matches!(answers[*index], Ok(None)) && runs.iter().any(|run| run.may_contain(&digests[*index]))
+        };
+        let open: Vec<usize> = (0..digests.len()).filter(is_open).collect();
+        let asked = join_all(open.iter().map(|index| self.ask(&runs, &digests[*index]))).await;
+        for (index, answer) in open.into_iter().zip(asked) {
+            answers[index] = answer;
+        }
+        answers
+    }
+
+    fn known(&self, digest: &Digest) -> Known {
+        let inner = self.lock();
+        match (inner.staged.get(digest), inner.recent.get(digest)) {
+            (Some(staged), _) => Known::Staged(staged.payload.clone()),
+            (None, Some(location)) => Known::Stored(*location),
+            (None, None) => Known::Unknown(inner.runs.clone()),
+        }
+    }
+
+    async fn ask(&self, runs: &[Arc<Run>], digest: &Digest) -> Result<Option<Location>, LookupFault> {
+        let mut fault = None;
+        for run in runs.iter().filter(|run| run.may_contain(digest)) {
+            match run.find(&self.shared.io, &self.shared.pages, digest).await {
+                Ok(Some(location)) => return Ok(Some(location)),
+                Ok(None) => {}
+                Err(RunFault::Media(error)) => return Err(LookupFault::Media(error)),
+                Err(RunFault::Damaged) => {
+                    self.lock().rebuild_index = true;
+                    fault = Some(LookupFault::Damaged);
+                }
+            }
+        }
+        fault.map_or(Ok(None), Err)
+    }
+
+    async fn read_record(&self, digest: &Digest, location: Location) -> Result<Payload, RecordFault> {
+        let durable = self.lock().segments.get(&location.segment()).map(|segment| segment.length);
+        let room = durable.and_then(|durable| durable.checked_sub(location.offset())).unwrap_or(0);
+        let length = room.min(location.length_max());
+        if length < RECORD_HEADER_BYTES {
+            return Err(RecordFault::Stale);
+        }
+        let file = match self.segment_file(location).await {
+            Err(error) if error.cause == Cause::NotFound => return Err(RecordFault::Rotten),
+            other => other.map_err(RecordFault::Media)?,
+        };
+        let read = self.shared.io.read(file.id(), u64::from(location.offset()), length as usize).await;
+        let bytes = match read {
+            Err(error) if error.cause == Cause::PastEnd => return Err(RecordFault::Rotten),
+            other => other.map_err(RecordFault::Media)?,
+        };
+        let header = RecordHeader::decode(location.segment(), &bytes).ok_or(RecordFault::Stale)?;
+        if header.digest != *digest {
+            return Err(RecordFault::Stale);
+        }
+        decode_payload(location.segment(), &header, &bytes).ok_or(RecordFault::Rotten)
+    }
+
+    async fn segment_file(&self, location: Location) -> Result<Arc<OpenFile>, MediaError> {
+        let segment = location.segment();
+        if let Some(file) = lock(&self.shared.files).get(segment) {
+            return Ok(file);
+        }
+        let file = Arc::new(OpenFile::open(&self.shared.io, &segment_path(segment), Create::Never).await?);
+        let displaced = lock(&self.shared.files).insert(segment, file.clone());
+        drop(displaced);
+        Ok(file)
+    }
+}

@@ -1,0 +1,465 @@
+//! One array on simulated media: hosts write, flows run in any order, the power goes at any effect.
+//!
+//! - S1: what was acknowledged is there after any crash, whatever was lost, torn or reordered below the last sync.
+//! - S2: a snapshot taken while nothing was in flight holds exactly what the volume held then.
+//! - S3: an array opens after any crash, without repair.
+//! - S4: one seed, one run: [`Solo::trace`] is equal for two runs of a seed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use metropod_core::names::{Name, SnapshotId, VolumeId};
+use metropod_core::operation::{BLOCK_BYTES, Manage, Operation, Piece, shares};
+use metropod_core::task::Task;
+use metropod_core::{
+    Array, ArrayConfig, BulkPort, Command, Effect, HostError, Input, ManageError, Managed, Source,
+};
+use metropod_dedupe::{Compression, Reduced, StoreConfig, reduce};
+use metropod_journal::media::sim::SimMedia;
+use metropod_journal::media::{Durability, Io, Media};
+use metropod_journal::{Append, JournalConfig};
+use metropod_protocol::{ArrayId, PodId, RequestId, Settings, Span, Time};
+
+use crate::oracle::{Oracle, SECTOR_BYTES, sector_bytes};
+use crate::random::Random;
+
+/// Size of the volumes, in bytes: small, so that writes meet.
+const VOLUME_BYTES: u64 = 1 << 20;
+
+/// Most writes in flight.
+const IN_FLIGHT_MAX: usize = 8;
+
+const POD: PodId = PodId([7; 16]);
+const ME: ArrayId = ArrayId([1; 16]);
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Acknowledged writes.
+    pub acknowledged: u64,
+    /// Power cuts.
+    pub crashes: u64,
+    /// Snapshots taken.
+    pub snapshots: u64,
+    /// Flows run.
+    pub flows: u64,
+    /// Bytes compared with the oracle.
+    pub checked_bytes: u64,
+}
+
+/// See the module's text.
+pub struct Solo {
+    random: Random,
+    media: SimMedia,
+    now: Time,
+    array: Option<Array>,
+    volume: Option<VolumeId>,
+    oracle: Oracle,
+    snapshots: BTreeMap<SnapshotId, Vec<u8>>,
+    writes: BTreeMap<RequestId, u64>,
+    tasks: Vec<Task>,
+    append: Option<Append>,
+    answers: VecDeque<(RequestId, Result<Managed, ManageError>)>,
+    fetches: VecDeque<(RequestId, Box<metropod_core::Fetch>)>,
+    counts: Counts,
+    trace: u64,
+    starts: u64,
+}
+
+struct NoPeer;
+
+impl BulkPort for NoPeer {
+    fn send(&self, _: ArrayId, _: Vec<Bytes>) {}
+}
+
+impl Solo {
+    /// A new array with one pod and one volume.
+    pub fn new(seed: u64) -> Solo {
+        let mut solo = Solo {
+            random: Random::new(seed),
+            media: SimMedia::new(),
+            now: Time(1_000_000_000),
+            array: None,
+            volume: None,
+            oracle: Oracle::default(),
+            snapshots: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            tasks: Vec::new(),
+            append: None,
+            answers: VecDeque::new(),
+            fetches: VecDeque::new(),
+            counts: Counts::default(),
+            trace: seed,
+            starts: 0,
+        };
+        solo.open();
+        let name = Name::new("pod").expect("a good name");
+        solo.manage(Command::CreatePod { pod: POD, name }).expect("the first pod can be made");
+        let change =
+            Manage::CreateVolume { name: Name::new("vol").expect("a good name"), size_bytes: VOLUME_BYTES };
+        match solo.manage(Command::Change { pod: POD, change }) {
+            Ok(Managed::Volume(id)) => solo.volume = Some(id),
+            other => panic!("the first volume can be made: {other:?}"),
+        }
+        solo
+    }
+
+    /// Runs `steps` random steps and checks everything at the end.
+    pub fn run(&mut self, steps: u64) -> Counts {
+        for _ in 0..steps {
+            self.step();
+        }
+        self.settle();
+        self.check_all();
+        self.counts
+    }
+
+    /// Hash over everything that happened.
+    pub fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    fn step(&mut self) {
+        match self.random.below(100) {
+            0..40 if self.writes.len() < IN_FLIGHT_MAX => self.send_write(),
+            40..65 => self.finish_append(),
+            65..80 => self.finish_task(),
+            80..86 => self.pass_time(Span::millis(20)),
+            86..88 => self.take_snapshot(),
+            88..90 => self.ask_checkpoint(),
+            90..92 => self.arm_power_cut(),
+            92 => self.crash(),
+            93..95 => {
+                self.settle();
+                self.check_all();
+            }
+            _ => self.finish_append(),
+        }
+        if self.media.is_dark() {
+            self.crash();
+        }
+    }
+
+    fn note(&mut self, word: u64) {
+        self.trace = (self.trace ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(17);
+    }
+
+    // ---- hosts
+
+    fn send_write(&mut self) {
+        let Some(volume) = self.volume else { return };
+        let sectors = VOLUME_BYTES / SECTOR_BYTES as u64;
+        let aligned = self.random.chance(70);
+        let unit = if aligned { BLOCK_BYTES / SECTOR_BYTES as u64 } else { 1 };
+        let first = self.random.below(sectors / unit) * unit;
+        let longest = (sectors - first).min(40);
+        let length = if aligned { unit * (1 + self.random.below(3)) } else { 1 + self.random.below(20) };
+        let length = length.min(longest);
+        let zero = self.random.chance(15);
+        let number = self.oracle.send(first..first + length, zero);
+        let (offset, bytes) = (first * SECTOR_BYTES as u64, length * SECTOR_BYTES as u64);
+        let operation = if zero {
+            Operation::Zero { volume, offset, length: bytes }
+        } else {
+            let mut data = BytesMut::new();
+            for sector in first..first + length {
+                data.extend_from_slice(&sector_bytes(sector, number));
+            }
+            Operation::Write { volume, offset, length: bytes, pieces: pieces(offset, &data.freeze()) }
+        };
+        let Some(array) = &mut self.array else { return };
+        let request = array.next_request();
+        self.writes.insert(request, number);
+        self.note(number);
+        self.input(Input::Host { request, pod: POD, operation });
+    }
+
+    fn take_snapshot(&mut self) {
+        self.settle();
+        if !self.oracle.is_quiet() || self.array.is_none() {
+            return;
+        }
+        let content = self.read(Source::Volume(self.volume.expect("made at the beginning")));
+        let suffix = Name::new(&format!("s{}-{}", self.starts, self.counts.snapshots)).expect("a good name");
+        let change = Manage::CreateSnapshot { volume: None, suffix };
+        if let Ok(Managed::Snapshots(taken)) = self.manage(Command::Change { pod: POD, change }) {
+            self.counts.snapshots += 1;
+            for id in taken {
+                self.snapshots.insert(id, content.clone());
+            }
+        }
+    }
+
+    fn ask_checkpoint(&mut self) {
+        if let Some(array) = &mut self.array {
+            let request = array.next_request();
+            self.input(Input::Checkpoint { request });
+        }
+    }
+
+    // ---- the driver's part
+
+    fn input(&mut self, input: Input) {
+        let Some(array) = &mut self.array else { return };
+        array.step(self.now, input);
+        while let Some(effect) = self.array.as_mut().and_then(Array::next_effect) {
+            self.effect(effect);
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Append(append) => {
+                assert!(self.append.is_none(), "one append is in flight");
+                self.append = Some(append);
+            }
+            Effect::Run(task) => self.tasks.push(task),
+            Effect::Complete { request, result } => self.completed(request, result),
+            Effect::Managed { request, result } => self.answers.push_back((request, result)),
+            Effect::Fetch { request, fetch } => self.fetches.push_back((request, fetch)),
+            Effect::Send { .. } | Effect::Mediator(_) | Effect::Sign { .. } => {
+                panic!("an array without peer and mediator sends nothing")
+            }
+            Effect::StatusChanged { .. } | Effect::Alarm(_) => {}
+        }
+    }
+
+    fn completed(&mut self, request: RequestId, result: Result<(), HostError>) {
+        if let Some(number) = self.writes.remove(&request) {
+            self.note(number ^ 0x5555);
+            match result {
+                Ok(()) => {
+                    self.counts.acknowledged += 1;
+                    self.oracle.acknowledge(number);
+                }
+                Err(HostError::Withdrawn | HostError::Busy) => self.oracle.refuse(number),
+                // Anything else says nothing about what is in the journal: it stays open until a read settles it.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn finish_append(&mut self) {
+        let Some(append) = self.append.take() else { return };
+        let result = self.media.write(append.file, append.offset, &[&append.data], Durability::Durable);
+        if !self.media.is_dark() {
+            self.input(Input::Appended { id: append.id, result });
+        }
+    }
+
+    fn finish_task(&mut self) {
+        if self.tasks.is_empty() {
+            return;
+        }
+        let at = self.random.below(self.tasks.len() as u64) as usize;
+        let task = self.tasks.swap_remove(at);
+        self.counts.flows += 1;
+        let finished = run(task.future);
+        if !self.media.is_dark() {
+            self.input(Input::Finished(finished));
+        }
+    }
+
+    fn pass_time(&mut self, span: Span) {
+        self.now = self.now + span;
+        self.input(Input::Tick);
+    }
+
+    /// Lets everything that is under way come to its end.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if self.media.is_dark() {
+                self.crash();
+            }
+            if self.append.is_some() {
+                self.finish_append();
+            } else if !self.tasks.is_empty() {
+                self.finish_task();
+            } else if !self.writes.is_empty() {
+                self.pass_time(Span::millis(20));
+            } else {
+                return;
+            }
+        }
+        panic!("the array comes to rest: {} writes open", self.writes.len());
+    }
+
+    fn manage(&mut self, command: Command) -> Result<Managed, ManageError> {
+        let Some(array) = &mut self.array else { return Err(ManageError::Media) };
+        let request = array.next_request();
+        let start = self.starts;
+        self.input(Input::Manage { request, command });
+        for _ in 0..10_000 {
+            if let Some(at) = self.answers.iter().position(|(answered, _)| *answered == request) {
+                return self.answers.remove(at).expect("just found").1;
+            }
+            if self.media.is_dark() {
+                self.crash();
+            }
+            if self.starts != start {
+                return Err(ManageError::Media);
+            }
+            if self.append.is_some() {
+                self.finish_append();
+            } else if !self.tasks.is_empty() {
+                self.finish_task();
+            } else {
+                self.pass_time(Span::millis(20));
+            }
+        }
+        panic!("a management request is answered");
+    }
+
+    fn read(&mut self, source: Source) -> Vec<u8> {
+        for _ in 0..10_000 {
+            let Some(array) = &mut self.array else { break };
+            let request = array.next_request();
+            let start = self.starts;
+            self.input(Input::Read { request, pod: POD, source, offset: 0, length: VOLUME_BYTES });
+            for _ in 0..10_000 {
+                if let Some(at) = self.fetches.iter().position(|(answered, _)| *answered == request) {
+                    let (_, fetch) = self.fetches.remove(at).expect("just found");
+                    match run(fetch.read()) {
+                        Ok(bytes) => return bytes.to_vec(),
+                        Err(error) if self.media.is_dark() => {
+                            self.note(format!("{error:?}").len() as u64);
+                            break;
+                        }
+                        Err(error) => panic!("stored content can be read: {error:?}"),
+                    }
+                }
+                if self.media.is_dark() || self.starts != start {
+                    break;
+                }
+                if self.append.is_some() {
+                    self.finish_append();
+                } else if !self.tasks.is_empty() {
+                    self.finish_task();
+                } else {
+                    self.pass_time(Span::millis(20));
+                }
+            }
+            if self.media.is_dark() {
+                self.crash();
+            }
+        }
+        panic!("a read is answered");
+    }
+
+    // ---- faults
+
+    fn arm_power_cut(&mut self) {
+        let effects = self.random.below(30);
+        self.media.cut_power_after(effects);
+        self.note(effects ^ 0xaaaa);
+    }
+
+    fn crash(&mut self) {
+        self.counts.crashes += 1;
+        self.array = None;
+        self.tasks.clear();
+        self.append = None;
+        self.answers.clear();
+        self.fetches.clear();
+        self.writes.clear();
+        let seed = self.random.bits();
+        self.note(seed);
+        self.media.crash(seed);
+        self.open();
+        if self.volume.is_some() {
+            self.check_all();
+            self.oracle.crashed();
+        }
+    }
+
+    fn open(&mut self) {
+        for _ in 0..100 {
+            self.starts += 1;
+            self.now = self.now + Span::millis(1000);
+            // Sometimes the power goes during recovery too.
+            if self.starts > 1 && self.random.chance(20) {
+                let effects = self.random.below(20);
+                self.media.cut_power_after(effects);
+            }
+            let config = self.config();
+            let io = Io::inline(Arc::new(self.media.clone()));
+            match run(Array::open(config, io, Arc::new(NoPeer), self.now)) {
+                Ok(array) if !self.media.is_dark() => {
+                    self.array = Some(array);
+                    while let Some(effect) = self.array.as_mut().and_then(Array::next_effect) {
+                        self.effect(effect);
+                    }
+                    return;
+                }
+                Ok(_) => {}
+                Err(error) if self.media.is_dark() => self.note(error.to_string().len() as u64),
+                Err(error) => panic!("S3: an array opens after any crash: {error}"),
+            }
+            self.tasks.clear();
+            self.append = None;
+            let seed = self.random.bits();
+            self.media.crash(seed);
+        }
+        panic!("S3: an array opens once the power stays");
+    }
+
+    fn config(&mut self) -> ArrayConfig {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.random.bits().to_le_bytes());
+        let journal = JournalConfig {
+            segment_bytes: 5 << 20,
+            budget_bytes: 20 << 20,
+            ..JournalConfig::new(ME.0, self.random.bits())
+        };
+        ArrayConfig { me: ME, journal, store: StoreConfig::new(ME.0), settings: Settings::default(), seed }
+    }
+
+    // ---- checks
+
+    fn check_all(&mut self) {
+        let Some(volume) = self.volume else { return };
+        let bytes = self.read(Source::Volume(volume));
+        self.counts.checked_bytes += bytes.len() as u64;
+        if let Err(violation) = self.oracle.check_and_settle(0, &bytes) {
+            panic!("S1: {violation:?}");
+        }
+        let snapshots: Vec<SnapshotId> = self.snapshots.keys().copied().collect();
+        for id in snapshots {
+            let bytes = self.read(Source::Snapshot(id));
+            self.counts.checked_bytes += bytes.len() as u64;
+            assert!(self.snapshots.get(&id) == Some(&bytes), "S2: snapshot {id:?} changed");
+        }
+    }
+}
+
+/// Runs a flow whose leaves answer at once.
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut future = pin!(future);
+    for _ in 0..1_000_000 {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
+        }
+    }
+    panic!("a flow on inline media ends");
+}
+
+fn pieces(offset: u64, data: &Bytes) -> Vec<Piece> {
+    let mut at = 0;
+    shares(offset, data.len() as u64)
+        .map(|(_, share)| {
+            let part = data.slice(at..at + share.length as usize);
+            at += share.length as usize;
+            if !share.is_whole() {
+                return Piece::Partial(part);
+            }
+            match reduce(&part, Compression::WhenItPays) {
+                Reduced::Zero => Piece::Zero,
+                Reduced::Chunk { digest, payload } => Piece::Data { digest, payload },
+            }
+        })
+        .collect()
+}

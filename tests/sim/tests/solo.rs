@@ -1,0 +1,43 @@
+//! One array under random hosts and power cuts.
+
+use metropod_sim::solo::{Counts, Solo};
+
+/// Steps of one run.
+const STEPS: u64 = 300;
+
+#[allow(clippy::disallowed_methods, reason = "the number of seeds is a knob of the person who runs the test")]
+fn seeds(default: u64) -> u64 {
+    std::env::var("METROPOD_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn acknowledged_writes_and_snapshots_survive_power_cuts_at_any_effect() {
+    let mut total = Counts::default();
+    let seeds = seeds(1_000);
+    for seed in 0..seeds {
+        let counts = match std::panic::catch_unwind(|| Solo::new(seed).run(STEPS)) {
+            Ok(counts) => counts,
+            Err(panic) => {
+                eprintln!("seed {seed} fails");
+                std::panic::resume_unwind(panic);
+            }
+        };
+        total.acknowledged += counts.acknowledged;
+        total.crashes += counts.crashes;
+        total.snapshots += counts.snapshots;
+        total.flows += counts.flows;
+        total.checked_bytes += counts.checked_bytes;
+    }
+    println!("{seeds} seeds: {total:?}");
+    assert!(total.acknowledged > seeds && total.crashes > seeds, "the runs do something: {total:?}");
+}
+
+#[test]
+fn one_seed_gives_one_trace() {
+    for seed in [1, 2, 3] {
+        let mut one = Solo::new(seed);
+        let mut other = Solo::new(seed);
+        assert_eq!(one.run(STEPS), other.run(STEPS));
+        assert_eq!(one.trace(), other.trace(), "seed {seed}");
+    }
+}
