@@ -10,6 +10,7 @@ mod array;
 mod boot;
 mod driver;
 mod hub;
+mod inspect;
 mod observe;
 mod reading;
 mod status;
@@ -23,6 +24,9 @@ pub mod wire;
 
 pub use array::{
     Array, ConnectError, JOURNAL_BYTES_DEFAULT, JOURNAL_BYTES_MIN, ManageError, OpenError, Options,
+};
+pub use inspect::{
+    FileKind, InspectError, JournalReport, ManifestReport, PartError, PodRecords, PodReport, Report, inspect,
 };
 pub use metropod_core::{Extent, HostError, ManageError as Refusal};
 pub use metropod_protocol::{ArrayId, Epoch, PodId};

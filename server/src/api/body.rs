@@ -21,7 +21,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let bytes = Bytes::from_request(request, state).await.map_err(refuse)?;
         // `Option` fields may be missing; an empty body is an empty document.
         let text = if bytes.is_empty() { b"{}" } else { bytes.as_ref() };
-        serde_json::from_slice(text).map(Body).map_err(|error| Refusal::malformed(format!("the request's body: {error}")))
+        serde_json::from_slice(text)
+            .map(Body)
+            .map_err(|error| Refusal::malformed(format!("the request's body: {error}")))
     }
 }
 

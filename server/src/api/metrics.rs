@@ -18,7 +18,13 @@ const STATUSES: [SideStatus; 7] = [
 ];
 
 pub(super) async fn text(State(array): State<Array>) -> impl IntoResponse {
-    let body = render(&array.status(), &array.pods(), &array.connections(), array.volumes().len(), array.alarms().len());
+    let body = render(
+        &array.status(),
+        &array.pods(),
+        &array.connections(),
+        array.volumes().len(),
+        array.alarms().len(),
+    );
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body)
 }
 
@@ -35,7 +41,11 @@ fn render(
     out.single("metropod_journal_used_bytes", "Journal bytes in use.", status.journal_bytes);
     out.single("metropod_journal_budget_bytes", "Journal budget.", status.journal_budget_bytes);
     out.single("metropod_store_chunks", "Chunks stored.", status.chunks);
-    out.single("metropod_store_logical_bytes", "Size of the stored chunks before compression.", status.logical_bytes);
+    out.single(
+        "metropod_store_logical_bytes",
+        "Size of the stored chunks before compression.",
+        status.logical_bytes,
+    );
     out.single("metropod_store_stored_bytes", "Size of the stored chunks as stored.", status.stored_bytes);
     out.single("metropod_volumes", "Volumes.", volumes as u64);
     out.single("metropod_alarms", "Alarms since the start that are still kept.", alarms as u64);
@@ -52,7 +62,8 @@ fn render(
     for pod in pods {
         for side in &pod.arrays {
             for status in STATUSES {
-                let labels = [("pod", pod.name.as_str()), ("array", side.name.as_str()), ("status", status.word())];
+                let labels =
+                    [("pod", pod.name.as_str()), ("array", side.name.as_str()), ("status", status.word())];
                 out.sample(&labels, u64::from(side.status == status));
             }
         }
@@ -168,7 +179,8 @@ mod tests {
         assert!(text.contains("metropod_journal_used_bytes 7\n"));
         assert!(text.contains("metropod_pod_status{pod=\"p\\\"q\",array=\"A\",status=\"paused\"} 1\n"));
         assert!(text.contains("metropod_pod_status{pod=\"p\\\"q\",array=\"A\",status=\"online\"} 0\n"));
-        let ones = text.lines().filter(|line| line.starts_with("metropod_pod_status") && line.ends_with(" 1"));
+        let ones =
+            text.lines().filter(|line| line.starts_with("metropod_pod_status") && line.ends_with(" 1"));
         assert_eq!(ones.count(), 1);
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             assert!(line.rsplit_once(' ').is_some_and(|(_, value)| value.parse::<f64>().is_ok()), "{line}");

@@ -59,7 +59,11 @@ async fn nothing_there() -> Refusal {
 }
 
 async fn not_that_way() -> Refusal {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "the resource does not know that method", "see /openapi.json")
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "the resource does not know that method",
+        "see /openapi.json",
+    )
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

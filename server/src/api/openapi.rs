@@ -22,7 +22,14 @@ const OPERATIONS: [Operation; 17] = [
     ("/api/v1/array", "get", "The array", None, 200, One("Array")),
     ("/api/v1/array/connection-key", "post", "Makes a one-time connection key", None, 201, One("Key")),
     ("/api/v1/array/connections", "get", "Connected arrays", None, 200, Many("Connection")),
-    ("/api/v1/array/connections", "post", "Connects to an array", Some("ConnectRequest"), 201, One("Connected")),
+    (
+        "/api/v1/array/connections",
+        "post",
+        "Connects to an array",
+        Some("ConnectRequest"),
+        201,
+        One("Connected"),
+    ),
     ("/api/v1/pods", "get", "Pods", None, 200, Many("Pod")),
     ("/api/v1/pods", "post", "Makes a pod", Some("CreatePodRequest"), 201, One("Pod")),
     ("/api/v1/pods/{pod}", "get", "One pod", None, 200, One("Pod")),
@@ -55,7 +62,8 @@ fn describe() -> Value {
         let item = paths.entry(*path).or_insert_with(|| json!({}));
         item[*method] = operation;
         if let Some(name) = parameter(path) {
-            item["parameters"] = json!([{"name": name, "in": "path", "required": true, "schema": {"type": "string"}}]);
+            item["parameters"] =
+                json!([{"name": name, "in": "path", "required": true, "schema": {"type": "string"}}]);
         }
     }
     json!({
@@ -80,7 +88,8 @@ fn content(schema: &Schema) -> Value {
 }
 
 fn operation_id(method: &str, path: &str) -> String {
-    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !matches!(*word, "" | "api" | "v1"));
+    let words =
+        path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !matches!(*word, "" | "api" | "v1"));
     std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
 }
 
@@ -105,9 +114,7 @@ fn schemas() -> Value {
         let names: Vec<&String> = fields.as_object().map(|map| map.keys().collect()).unwrap_or_default();
         json!({"type": "object", "required": names, "properties": fields})
     };
-    let optional = |required: &[&str], fields: Value| {
-        json!({"type": "object", "required": required, "additionalProperties": false, "properties": fields})
-    };
+    let optional = |required: &[&str], fields: Value| json!({"type": "object", "required": required, "additionalProperties": false, "properties": fields});
     json!({
         "Any": {"type": "object"},
         "Error": object(json!({"error": text, "remedy": text})),
@@ -183,7 +190,8 @@ mod tests {
     #[test]
     fn schemas_name_the_fields_that_answers_have() {
         let fields = |pointer: &str| -> Vec<String> {
-            let properties = describe().pointer(&format!("/components/schemas/{pointer}/properties")).cloned();
+            let properties =
+                describe().pointer(&format!("/components/schemas/{pointer}/properties")).cloned();
             properties.unwrap().as_object().unwrap().keys().cloned().collect()
         };
         let keys = |value: Value| value.as_object().unwrap().keys().cloned().collect::<Vec<String>>();
@@ -214,7 +222,8 @@ mod tests {
 
     #[test]
     fn operations_have_names_of_their_own() {
-        let mut names: Vec<_> = OPERATIONS.iter().map(|(path, method, ..)| operation_id(method, path)).collect();
+        let mut names: Vec<_> =
+            OPERATIONS.iter().map(|(path, method, ..)| operation_id(method, path)).collect();
         names.sort();
         names.dedup();
         assert_eq!(names.len(), OPERATIONS.len());

@@ -64,7 +64,11 @@ impl From<ConnectError> for Refusal {
             ConnectError::Issue(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
-        Refusal::of(status, &error, "check the address, and make a new key with `metropod array connection-key` there")
+        Refusal::of(
+            status,
+            &error,
+            "check the address, and make a new key with `metropod array connection-key` there",
+        )
     }
 }
 
@@ -98,6 +102,9 @@ mod tests {
         assert_eq!(refusal.shape.error, "a pod of this name exists already");
         assert_eq!(refusal.shape.remedy, "choose another name");
         let refusal = Refusal::from(ManageError::Refused(Cause::BadSize));
-        assert_eq!((refusal.status, refusal.shape.remedy.as_str()), (StatusCode::BAD_REQUEST, "choose another size"));
+        assert_eq!(
+            (refusal.status, refusal.shape.remedy.as_str()),
+            (StatusCode::BAD_REQUEST, "choose another size")
+        );
     }
 }

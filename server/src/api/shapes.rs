@@ -2,7 +2,9 @@
 //!
 //! Sizes are bytes, times are milliseconds, ids are lower-case hexadecimal. A figure that is not known is `null`.
 
-use metropod::{ArrayStatus, ConnectionStatus, Epoch, PodSide, PodStatus, Resync, SnapshotStatus, VolumeStatus};
+use metropod::{
+    ArrayStatus, ConnectionStatus, Epoch, PodSide, PodStatus, Resync, SnapshotStatus, VolumeStatus,
+};
 use serde::{Deserialize, Serialize};
 
 /// What `array show` answers.

@@ -252,7 +252,8 @@ mod tests {
 
     #[test]
     fn api_is_a_listen_address_for_serve_and_urls_for_verbs() {
-        let Ok(Command::Serve(options)) = parse("serve --name A --data d --api 127.0.0.1:0 --journal-bytes 128M")
+        let Ok(Command::Serve(options)) =
+            parse("serve --name A --data d --api 127.0.0.1:0 --journal-bytes 128M")
         else {
             panic!("serve is understood")
         };

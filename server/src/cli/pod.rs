@@ -33,7 +33,8 @@ pub(super) fn run(group: &Group<PodVerb>) -> Result<(), Failure> {
                 shape = wait_online(&client, pod)?;
                 output.say(&shape, &format!("pod {} is online at both arrays", shape.name))
             } else {
-                let said = format!("pod {} is being stretched to {to}; see `metropod pod show {pod}`", shape.name);
+                let said =
+                    format!("pod {} is being stretched to {to}; see `metropod pod show {pod}`", shape.name);
                 output.say(&shape, &said)
             }
         }
@@ -82,10 +83,9 @@ fn draw(bar: &mut Bar, pod: &PodShape) {
 /// What is known about a resync besides its share.
 fn rest(side: &PodSideShape) -> String {
     let Some(resync) = side.resync else { return String::new() };
-    let eta = resync.eta_ms.map_or_else(
-        || "unknown".to_owned(),
-        |milliseconds| duration(Duration::from_millis(milliseconds)),
-    );
+    let eta = resync
+        .eta_ms
+        .map_or_else(|| "unknown".to_owned(), |milliseconds| duration(Duration::from_millis(milliseconds)));
     format!(
         "{}/s, left {eta}, wire {}, saved {}",
         SizeBytes(resync.rate_bytes_per_s),
@@ -95,8 +95,9 @@ fn rest(side: &PodSideShape) -> String {
 }
 
 fn listed(pods: &[PodShape]) -> Table {
-    let mut table = Table::new(["NAME", "ARRAY", "STATUS", "SEQUENCER", "MEDIATOR", "PREFERS", "VOLUMES", "SIZE"])
-        .when_empty("no pods; make one with `metropod pod create NAME`");
+    let mut table =
+        Table::new(["NAME", "ARRAY", "STATUS", "SEQUENCER", "MEDIATOR", "PREFERS", "VOLUMES", "SIZE"])
+            .when_empty("no pods; make one with `metropod pod create NAME`");
     for pod in pods {
         for side in &pod.arrays {
             table.row([

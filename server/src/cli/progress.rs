@@ -64,7 +64,11 @@ mod tests {
 
     #[test]
     fn a_bar_shows_its_share_and_takes_any() {
-        assert!(line("x", 0.5, "eta 3 s").ends_with(&format!("{}{}]  50 % eta 3 s", "#".repeat(15), ".".repeat(15))));
+        assert!(line("x", 0.5, "eta 3 s").ends_with(&format!(
+            "{}{}]  50 % eta 3 s",
+            "#".repeat(15),
+            ".".repeat(15)
+        )));
         assert!(line("x", 7.0, "").contains("100 %"));
         assert!(line("x", f64::NAN, "").contains("NaN"));
     }

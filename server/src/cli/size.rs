@@ -54,9 +54,14 @@ mod tests {
 
     #[test]
     fn sizes_are_powers_of_two() {
-        for (text, bytes) in
-            [("0", 0), ("4096", 4096), ("1k", 1024), ("512M", 512 << 20), ("10G", 10 << 30), ("4PiB", 4 << 50)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("1k", 1024),
+            ("512M", 512 << 20),
+            ("10G", 10 << 30),
+            ("4PiB", 4 << 50),
+        ] {
             assert_eq!(text.parse(), Ok(SizeBytes(bytes)), "{text}");
         }
         for bad in ["", "G", "-1", "1.5G", "10GB", "1 G", "99999999P", "+1", "½"] {

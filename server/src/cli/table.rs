@@ -44,10 +44,13 @@ impl fmt::Display for Table {
         if self.rows.is_empty() {
             return writeln!(f, "{}", self.when_empty);
         }
-        let lines = || Some(&self.heading).filter(|heading| !heading.is_empty()).into_iter().chain(&self.rows);
+        let lines =
+            || Some(&self.heading).filter(|heading| !heading.is_empty()).into_iter().chain(&self.rows);
         let columns = lines().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
-            .map(|column| lines().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0))
+            .map(|column| {
+                lines().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0)
+            })
             .collect();
         for row in lines() {
             let mut line = String::new();

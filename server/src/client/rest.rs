@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::api::shapes::{
     ArrayShape, ConnectRequest, ConnectedShape, ConnectionShape, CreatePodRequest, CreateSnapshotRequest,
-    CreateVolumeRequest, ErrorShape, KeyShape, PodShape, SetPodRequest, SnapshotShape, StretchRequest, VolumeShape,
+    CreateVolumeRequest, ErrorShape, KeyShape, PodShape, SetPodRequest, SnapshotShape, StretchRequest,
+    VolumeShape,
 };
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
@@ -234,8 +235,7 @@ fn reached_nobody(error: &ureq::Error) -> bool {
 
 fn base(url: &str) -> Result<String, ClientError> {
     let trimmed = url.trim().trim_end_matches('/');
-    let with_scheme =
-        if trimmed.contains("://") { trimmed.to_owned() } else { format!("http://{trimmed}") };
+    let with_scheme = if trimmed.contains("://") { trimmed.to_owned() } else { format!("http://{trimmed}") };
     let valid = with_scheme
         .strip_prefix("http://")
         .is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace));
@@ -250,7 +250,10 @@ fn base(url: &str) -> Result<String, ClientError> {
 fn segment(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b':' | b'_') || (byte == b'.' && out.len() > 1) {
+        if byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b':' | b'_')
+            || (byte == b'.' && out.len() > 1)
+        {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));

@@ -19,8 +19,9 @@ pub(super) struct Comparison {
 /// Reads all volumes at both sites, all at once.
 pub(super) fn compare(hosts: &Hosts) -> Result<Comparison, NbdError> {
     let found: Vec<Result<Comparison, NbdError>> = std::thread::scope(|scope| {
-        let readers: Vec<_> =
-            (0..hosts.volumes.len()).map(|volume| scope.spawn(move || compare_volume(hosts, volume))).collect();
+        let readers: Vec<_> = (0..hosts.volumes.len())
+            .map(|volume| scope.spawn(move || compare_volume(hosts, volume)))
+            .collect();
         readers.into_iter().map(|reader| reader.join().expect("readers do not panic")).collect()
     });
     let mut sum = Comparison::default();

@@ -80,7 +80,9 @@ impl Content {
             9..14 => self.copy(place, into),
             14..16 => into.fill(0),
             // New, and not compressible.
-            _ => into.chunks_mut(8).for_each(|word| word.copy_from_slice(&dice.next().to_le_bytes()[..word.len()])),
+            _ => into
+                .chunks_mut(8)
+                .for_each(|word| word.copy_from_slice(&dice.next().to_le_bytes()[..word.len()])),
         }
     }
 }

@@ -20,7 +20,9 @@ pub(super) enum DirectoryError {
     Unusable { path: PathBuf, source: io::Error },
     #[error("{path} is not empty; give an empty or new directory with --data")]
     NotEmpty { path: PathBuf },
-    #[error("{path} does not take direct I/O ({source}), which durable writes need; give a directory on a disk with --data")]
+    #[error(
+        "{path} does not take direct I/O ({source}), which durable writes need; give a directory on a disk with --data"
+    )]
     NotDirect { path: PathBuf, source: io::Error },
 }
 

@@ -135,7 +135,13 @@ impl Hosts {
     }
 
     /// Writes `data` from block `first` on, and keeps the oracle informed.
-    fn write(&self, client: &mut NbdClient, volume: usize, first: usize, data: &[u8]) -> Result<(), NbdError> {
+    fn write(
+        &self,
+        client: &mut NbdClient,
+        volume: usize,
+        first: usize,
+        data: &[u8],
+    ) -> Result<(), NbdError> {
         let oracle = &self.volumes[volume].oracle;
         let contents = ContentHash::of_blocks(data);
         oracle.begun(first, &contents);
@@ -169,7 +175,8 @@ impl Hosts {
         completions.sort_by_key(|completion| completion.at);
         let before = completions.partition_point(|completion| completion.at < from);
         let begin = before.checked_sub(1).map_or(from, |last| completions[last].at);
-        let within: Vec<_> = completions[before..].iter().filter(|completion| completion.at <= until).collect();
+        let within: Vec<_> =
+            completions[before..].iter().filter(|completion| completion.at <= until).collect();
         let slowest = within.iter().map(|completion| completion.took).max()?;
         let marks = std::iter::once(begin).chain(within.iter().map(|completion| completion.at));
         let ends = within.iter().map(|completion| completion.at).chain([until]);
@@ -186,7 +193,11 @@ impl Hosts {
     /// Errors that hosts at `site` met between two instants.
     pub(super) fn errors(&self, site: Site, from: Instant, until: Instant) -> Vec<String> {
         let tape = self.tape(site);
-        tape.errors.iter().filter(|(at, _)| (from..=until).contains(at)).map(|(_, text)| text.clone()).collect()
+        tape.errors
+            .iter()
+            .filter(|(at, _)| (from..=until).contains(at))
+            .map(|(_, text)| text.clone())
+            .collect()
     }
 
     fn tape(&self, site: Site) -> MutexGuard<'_, Tape> {

@@ -106,7 +106,8 @@ fn tell(
     narrator: &Narrator,
     directory: &Directory,
 ) -> Result<report::Report, Failure> {
-    let content = Arc::new(Content::gather(options.image.as_deref(), scale.fill_bytes * scale.volumes as u64)?);
+    let content =
+        Arc::new(Content::gather(options.image.as_deref(), scale.fill_bytes * scale.volumes as u64)?);
     let sites = Sites::start(directory.path(), scale.journal_bytes)?;
     narrator.say("a mediator and arrays A and B run; their link goes through a proxy");
     story::tell(sites, scale, &content, narrator)

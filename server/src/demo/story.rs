@@ -103,7 +103,8 @@ impl Story<'_> {
         self.sleep(self.scale.load)?;
         let end = Instant::now();
         let completed = Site::BOTH.map(|site| self.hosts.completed(site, begin, end));
-        self.narrator.say(&format!("hosts write at both sides: {} at A, {} at B", completed[0], completed[1]));
+        self.narrator
+            .say(&format!("hosts write at both sides: {} at A, {} at B", completed[0], completed[1]));
         for site in Site::BOTH {
             if completed[site as usize] == 0 {
                 self.report.problem(format!("no write completed at {} with both arrays online", site.name()));
@@ -137,7 +138,11 @@ impl Story<'_> {
     fn prefer_a(&mut self) -> Result<(), Failure> {
         self.client(Site::B)?.set_preference(POD, Some(Site::A.name()))?;
         self.wait("the right did not return to the mediator", |story| {
-            Ok(story.pod(Site::A)?.arrays.iter().all(|side| !side.pre_elected && side.mediator_status != "unreachable"))
+            Ok(story
+                .pod(Site::A)?
+                .arrays
+                .iter()
+                .all(|side| !side.pre_elected && side.mediator_status != "unreachable"))
         })?;
         self.narrator.say("pod demo prefers array A from now on");
         Ok(())
@@ -150,7 +155,9 @@ impl Story<'_> {
         self.narrator.say("the link is cut; both arrays run");
         self.sleep(self.scale.outage)?;
         let end = Instant::now();
-        let online = |site| self.pod(site).is_ok_and(|pod| pod.arrays.first().is_some_and(|own| own.status == "online"));
+        let online = |site| {
+            self.pod(site).is_ok_and(|pod| pod.arrays.first().is_some_and(|own| own.status == "online"))
+        };
         let survivor = match (online(Site::A), online(Site::B)) {
             (true, false) => Site::A,
             (false, true) => Site::B,
@@ -172,7 +179,8 @@ impl Story<'_> {
         self.sites.stall_link(false);
         self.narrator.say(&format!("the link is healed; {} is brought level", survivor.other().name()));
         let (resync, time) = self.wait_online("the resync after the cut did not end")?;
-        self.narrator.say(&format!("both arrays are online, {:.1} s after the link healed", time.as_secs_f64()));
+        self.narrator
+            .say(&format!("both arrays are online, {:.1} s after the link healed", time.as_secs_f64()));
         (self.report.resync_cut, self.report.resync_cut_time) = (resync, time);
         Ok(())
     }
@@ -271,7 +279,8 @@ impl Story<'_> {
     }
 
     fn client(&self, site: Site) -> Result<Client, ClientError> {
-        let unreachable = || ClientError::Unreachable { tried: site.name().to_owned(), why: "it is down".to_owned() };
+        let unreachable =
+            || ClientError::Unreachable { tried: site.name().to_owned(), why: "it is down".to_owned() };
         self.sites.client(site).ok_or_else(unreachable)
     }
 }
@@ -280,6 +289,7 @@ fn draw(bar: &mut Bar, pod: &PodShape) {
     let behind = pod.arrays.iter().find_map(|side| side.resync.map(|resync| (side, resync)));
     let Some((side, resync)) = behind else { return };
     let eta = resync.eta_ms.map_or_else(|| "unknown".to_owned(), |milliseconds| format!("{milliseconds} ms"));
-    let rest = format!("left {eta}, wire {}, saved {}", SizeBytes(resync.bytes_wire), SizeBytes(resync.bytes_saved));
+    let rest =
+        format!("left {eta}, wire {}, saved {}", SizeBytes(resync.bytes_wire), SizeBytes(resync.bytes_saved));
     bar.draw(&format!("{} at {}", side.status, side.name), side.progress.unwrap_or(0.0), &rest);
 }

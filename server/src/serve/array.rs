@@ -43,11 +43,8 @@ pub fn run(options: ServeOptions) -> Result<(), Failure> {
 
 async fn serve(array: &Array, api: Reserved, nbd: Reserved, until_stdin_closes: bool) -> Result<(), Failure> {
     let (api, nbd) = (api.listen()?, nbd.listen()?);
-    let ready = ReadyLine {
-        listen: array.address(),
-        api: Some(api.local_addr()?),
-        nbd: Some(nbd.local_addr()?),
-    };
+    let ready =
+        ReadyLine { listen: array.address(), api: Some(api.local_addr()?), nbd: Some(nbd.local_addr()?) };
     let (stopping, stopped) = watch::channel(false);
     let stop = || {
         let mut stopped = stopped.clone();

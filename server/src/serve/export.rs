@@ -78,7 +78,13 @@ impl Volume for ExportedVolume {
         patiently(|| self.volume.write_zeroes(offset, length)).await
     }
 
-    async fn write_zeroes(&self, offset: u64, length: u64, _no_hole: bool, _fua: bool) -> Result<(), IoError> {
+    async fn write_zeroes(
+        &self,
+        offset: u64,
+        length: u64,
+        _no_hole: bool,
+        _fua: bool,
+    ) -> Result<(), IoError> {
         patiently(|| self.volume.write_zeroes(offset, length)).await
     }
 
