@@ -1,4 +1,5 @@
 //! Two arrays and a mediator in one process, over real sockets and disks.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::time::{Duration, Instant};
 
