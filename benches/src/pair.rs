@@ -62,12 +62,7 @@ pub fn start_alone(directory: &Path, journal_mib: u64) -> io::Result<Process> {
 }
 
 impl Side {
-    fn start(
-        name: &'static str,
-        home: &Path,
-        mediator: SocketAddr,
-        config: PairConfig,
-    ) -> io::Result<Side> {
+    fn start(name: &'static str, home: &Path, mediator: SocketAddr, config: PairConfig) -> io::Result<Side> {
         let proxy = if config.proxied { Some(Proxy::start()?) } else { None };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let directory = home.join(name);

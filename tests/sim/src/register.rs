@@ -69,8 +69,7 @@ impl History {
     /// A write is sent: its number, which is its value unless it writes zeroes.
     pub fn sent(&mut self, sectors: Range<u64>, zero: bool, at: Moment) -> u64 {
         self.newest += 1;
-        let cluster =
-            Cluster { number: self.newest, zero, start: at, counts: false, from: NEVER, until: at };
+        let cluster = Cluster { number: self.newest, zero, start: at, counts: false, from: NEVER, until: at };
         for sector in sectors.clone() {
             self.sectors[sector as usize].push(cluster);
         }
@@ -139,7 +138,8 @@ impl History {
         let mut reason = None;
         for at in 0..clusters.len() {
             let candidate = clusters[at];
-            let matches = if value == 0 { candidate.zero } else { candidate.number == value && !candidate.zero };
+            let matches =
+                if value == 0 { candidate.zero } else { candidate.number == value && !candidate.zero };
             if !matches {
                 continue;
             }

@@ -147,7 +147,8 @@ impl Pair {
         if digests[0] != digests[1] {
             self.fail("G3: equal bytes have unequal digests");
         }
-        let spaces = [0, 1].map(|site| self.array(site).and_then(|array| array.pod(POD)).map(|pod| pod.namespace().clone()));
+        let spaces = [0, 1]
+            .map(|site| self.array(site).and_then(|array| array.pod(POD)).map(|pod| pod.namespace().clone()));
         if spaces[0] != spaces[1] {
             self.fail("G3: the namespaces differ");
         }

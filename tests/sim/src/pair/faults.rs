@@ -8,14 +8,24 @@ use super::{Event, Nanos, Pair, ms};
 pub(super) enum FaultEvent {
     /// The next random fault.
     Strike,
-    Restart { site: usize },
-    Thaw { site: usize },
-    Unstick { site: usize },
+    Restart {
+        site: usize,
+    },
+    Thaw {
+        site: usize,
+    },
+    Unstick {
+        site: usize,
+    },
     MendLink,
-    MendPath { site: usize },
+    MendPath {
+        site: usize,
+    },
     StartMediator,
     EndBurst,
-    EndSlow { site: usize },
+    EndSlow {
+        site: usize,
+    },
 }
 
 /// A fault of one site.

@@ -189,7 +189,10 @@ impl Pair {
                     let boot = self.mediator.boot;
                     let span = us(200) + self.random.below(ms(5));
                     self.log(|| format!("mediator persists {register:?}"));
-                    self.after(span, Event::Mediator(MediatorEvent::Persisted { boot, ticket, pod, register }));
+                    self.after(
+                        span,
+                        Event::Mediator(MediatorEvent::Persisted { boot, ticket, pod, register }),
+                    );
                 }
                 ServiceEffect::Reply { session, reply } => {
                     let Some((site, _)) = self.mediator.served.get(&session).copied() else { continue };
@@ -259,9 +262,8 @@ impl Pair {
                     self.mediator.heard[site] = self.now;
                 }
                 let now = self.sites[site].clock(self.now);
-                let fit = self
-                    .array(site)
-                    .is_some_and(|array| array.pods().all(|pod| pod.machine().is_fit(now)));
+                let fit =
+                    self.array(site).is_some_and(|array| array.pods().all(|pod| pod.machine().is_fit(now)));
                 self.tell_mediator(site, Call::Alive { fit });
             } else if reachable || self.mediator.heard[site] + DEAD <= self.now {
                 self.mediator.sessions[site] = None;

@@ -94,12 +94,18 @@ impl std::ops::AddAssign for Counts {
 }
 
 enum Event {
-    Site { site: usize, boot: u64, what: SiteEvent },
+    Site {
+        site: usize,
+        boot: u64,
+        what: SiteEvent,
+    },
     Network(NetworkEvent),
     Mediator(MediatorEvent),
     Fault(FaultEvent),
     /// The hosts at a site do something.
-    Host { site: usize },
+    Host {
+        site: usize,
+    },
 }
 
 /// See the module's text.

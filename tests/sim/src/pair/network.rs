@@ -190,11 +190,14 @@ impl Pair {
             for channel in [Channel::Sync, Channel::Bulk] {
                 let stalled = std::mem::take(&mut self.network.wires[place(channel)].stalled[from]);
                 for (connection, payload) in stalled {
-                    self.after(0, Event::Site {
-                        site: 1 - from,
-                        boot: self.sites[1 - from].boot,
-                        what: SiteEvent::Frame { channel, connection, payload },
-                    });
+                    self.after(
+                        0,
+                        Event::Site {
+                            site: 1 - from,
+                            boot: self.sites[1 - from].boot,
+                            what: SiteEvent::Frame { channel, connection, payload },
+                        },
+                    );
                 }
             }
         }

@@ -48,9 +48,12 @@ pub(super) enum Ended {
     Read(Box<ReadEnd>),
 }
 
+/// Frames on their way out, each with its addressee.
+type Outgoing = VecDeque<(ArrayId, Vec<Bytes>)>;
+
 #[derive(Clone, Default)]
 pub(super) struct Outbox {
-    frames: Arc<Mutex<VecDeque<(ArrayId, Vec<Bytes>)>>>,
+    frames: Arc<Mutex<Outgoing>>,
 }
 
 impl BulkPort for Outbox {
@@ -322,7 +325,9 @@ impl Pair {
                 self.send(site, channel, parts);
             }
             Effect::Mediator(request) => self.ask_mediator(site, request),
-            Effect::Sign { pod, statement } => self.site_after(us(20), site, SiteEvent::Signed(pod, statement)),
+            Effect::Sign { pod, statement } => {
+                self.site_after(us(20), site, SiteEvent::Signed(pod, statement))
+            }
             Effect::Fetch { request, fetch } => self.fetch(site, request, *fetch),
             Effect::Complete { request, result } => self.host_answer(site, request, result),
             Effect::Managed { request, result } => self.manager_answer(site, request, result),
@@ -355,7 +360,8 @@ impl Pair {
             && self.sites[site].wake_at.is_none_or(|at| deadline < at)
         {
             self.sites[site].wake_at = Some(deadline);
-            let late = if self.random.chance(5) { self.random.below(ms(8)) } else { self.random.below(us(300)) };
+            let late =
+                if self.random.chance(5) { self.random.below(ms(8)) } else { self.random.below(us(300)) };
             let at = self.sites[site].when(deadline).max(self.now) + late;
             self.site_after(at - self.now, site, SiteEvent::Wake);
         }
