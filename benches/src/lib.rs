@@ -1,1 +1,20 @@
-//! Shared parts of the benchmark programs.
+//! Shared parts of the benchmark programs: seeded data, peers to compare with, arrays as processes, figures.
+//!
+//! Every program runs its variants side by side in alternating rounds, checks the bytes it wrote and states its setting.
+
+pub mod arguments;
+pub mod array_process;
+pub mod chance;
+pub mod clock;
+pub mod contents;
+pub mod figures;
+pub mod fio;
+pub mod image;
+pub mod load;
+pub mod pair;
+pub mod park;
+pub mod process;
+pub mod proxy;
+pub mod setting;
+pub mod tape;
+pub mod writes;

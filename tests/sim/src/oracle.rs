@@ -8,11 +8,9 @@
 
 use std::collections::BTreeMap;
 
-/// Sector size in bytes.
-pub const SECTOR_BYTES: usize = 512;
+pub use crate::payload::{SECTOR_BYTES, Value, sector_bytes};
 
-/// A value, as the number of the write that made it; 0 is zeroes. Its bytes follow from it.
-pub type Value = u64;
+use crate::payload::describe;
 
 /// One volume's model.
 #[derive(Debug, Clone, Default)]
@@ -94,30 +92,4 @@ impl Oracle {
         let open = self.open.values().filter(|open| open.sectors.contains(&sector)).map(|open| open.value);
         std::iter::once(settled).chain(open).collect()
     }
-}
-
-/// The bytes of a sector that holds `value`: distinct for every write; compressible for every other.
-pub fn sector_bytes(sector: u64, value: Value) -> Vec<u8> {
-    if value == 0 {
-        return vec![0; SECTOR_BYTES];
-    }
-    let mut bytes = Vec::with_capacity(SECTOR_BYTES);
-    // Every third write repeats content across sectors of different blocks, so that chunks are shared.
-    let place = if value.is_multiple_of(3) { sector % 8 } else { sector };
-    let mut word = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ place;
-    while bytes.len() < SECTOR_BYTES {
-        bytes.extend_from_slice(&word.to_le_bytes());
-        if !value.is_multiple_of(2) {
-            word = word.wrapping_mul(0xff51_afd7_ed55_8ccd).wrapping_add(1) ^ (word >> 29);
-        }
-    }
-    bytes
-}
-
-fn describe(content: &[u8]) -> String {
-    if content.iter().all(|byte| *byte == 0) {
-        return "zeroes".into();
-    }
-    let head: Vec<String> = content[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("bytes beginning {}", head.join(""))
 }

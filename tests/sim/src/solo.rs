@@ -6,24 +6,24 @@
 //! - S4: one seed, one run: [`Solo::trace`] is equal for two runs of a seed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use metropod_core::names::{Name, SnapshotId, VolumeId};
-use metropod_core::operation::{BLOCK_BYTES, Manage, Operation, Piece, shares};
+use metropod_core::operation::{BLOCK_BYTES, Manage};
 use metropod_core::task::Task;
 use metropod_core::{
     Array, ArrayConfig, BulkPort, Command, Effect, HostError, Input, ManageError, Managed, Source,
 };
-use metropod_dedupe::{Compression, Reduced, StoreConfig, reduce};
+use metropod_dedupe::StoreConfig;
 use metropod_journal::media::sim::SimMedia;
 use metropod_journal::media::{Durability, Io, Media};
 use metropod_journal::{Append, JournalConfig};
 use metropod_protocol::{ArrayId, PodId, RequestId, Settings, Span, Time};
 
-use crate::oracle::{Oracle, SECTOR_BYTES, sector_bytes};
+use crate::executor::run;
+use crate::oracle::{Oracle, SECTOR_BYTES};
+use crate::payload;
 use crate::random::Random;
 
 /// Size of the volumes, in bytes: small, so that writes meet.
@@ -163,16 +163,7 @@ impl Solo {
         let length = length.min(longest);
         let zero = self.random.chance(15);
         let number = self.oracle.send(first..first + length, zero);
-        let (offset, bytes) = (first * SECTOR_BYTES as u64, length * SECTOR_BYTES as u64);
-        let operation = if zero {
-            Operation::Zero { volume, offset, length: bytes }
-        } else {
-            let mut data = BytesMut::new();
-            for sector in first..first + length {
-                data.extend_from_slice(&sector_bytes(sector, number));
-            }
-            Operation::Write { volume, offset, length: bytes, pieces: pieces(offset, &data.freeze()) }
-        };
+        let operation = payload::write(volume, first..first + length, if zero { 0 } else { number });
         let Some(array) = &mut self.array else { return };
         let request = array.next_request();
         self.writes.insert(request, number);
@@ -441,33 +432,4 @@ impl Solo {
             assert!(self.snapshots.get(&id) == Some(&bytes), "S2: snapshot {id:?} changed");
         }
     }
-}
-
-/// Runs a flow whose leaves answer at once.
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let mut context = Context::from_waker(Waker::noop());
-    let mut future = pin!(future);
-    for _ in 0..1_000_000 {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
-            return value;
-        }
-    }
-    panic!("a flow on inline media ends");
-}
-
-fn pieces(offset: u64, data: &Bytes) -> Vec<Piece> {
-    let mut at = 0;
-    shares(offset, data.len() as u64)
-        .map(|(_, share)| {
-            let part = data.slice(at..at + share.length as usize);
-            at += share.length as usize;
-            if !share.is_whole() {
-                return Piece::Partial(part);
-            }
-            match reduce(&part, Compression::WhenItPays) {
-                Reduced::Zero => Piece::Zero,
-                Reduced::Chunk { digest, payload } => Piece::Data { digest, payload },
-            }
-        })
-        .collect()
 }

@@ -181,6 +181,16 @@ impl Pod {
         self.namespace.peer_of(self.me)
     }
 
+    /// A volume's map as applied.
+    pub fn volume_map(&self, id: VolumeId) -> Option<&VolumeMap> {
+        self.maps.get(&id)
+    }
+
+    /// A snapshot's content.
+    pub fn snapshot_image(&self, id: SnapshotId) -> Option<&Image> {
+        self.images.get(&id)
+    }
+
     /// How catching up goes.
     pub fn catch_up(&self) -> &CatchUp {
         &self.catch_up

@@ -1,0 +1,65 @@
+//! Two arrays and their mediator under random hosts and faults.
+
+use metropod_sim::pair::{Counts, Pair};
+
+/// Seeds that once failed; each stays here.
+const REGRESSIONS: &str = include_str!("pair-regressions.txt");
+
+#[allow(clippy::disallowed_methods, reason = "knobs of the person who runs the test")]
+fn knob(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+fn run(seed: u64) -> (Counts, u64) {
+    let run = std::panic::catch_unwind(|| {
+        let mut pair = Pair::new(seed).verbose(knob("METROPOD_VERBOSE").is_some());
+        (pair.run(), pair.trace())
+    });
+    match run {
+        Ok(done) => done,
+        Err(panic) => {
+            eprintln!("seed {seed} fails");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn two_arrays_are_one_linearizable_volume_under_random_faults_and_heal() {
+    let mut total = Counts::default();
+    let first = knob("METROPOD_SEED").unwrap_or(0);
+    let seeds = knob("METROPOD_SEEDS").unwrap_or(if first > 0 { 1 } else { 300 });
+    let mut failed = Vec::new();
+    let keep_going = knob("METROPOD_KEEP_GOING").is_some();
+    for seed in first..first + seeds {
+        if keep_going {
+            match std::panic::catch_unwind(|| run(seed)) {
+                Ok((counts, _)) => total += counts,
+                Err(_) => failed.push(seed),
+            }
+        } else {
+            total += run(seed).0;
+        }
+    }
+    println!("{seeds} seeds: {total:?}");
+    assert!(failed.is_empty(), "{} seeds fail: {failed:?}", failed.len());
+    if seeds >= 100 {
+        assert!(total.alone > seeds && total.behind > seeds, "the runs do something: {total:?}");
+    }
+}
+
+#[test]
+fn seeds_that_once_failed_pass() {
+    for line in REGRESSIONS.lines().filter(|line| !line.starts_with('#')) {
+        if let Some(seed) = line.split_whitespace().next().and_then(|seed| seed.parse().ok()) {
+            run(seed);
+        }
+    }
+}
+
+#[test]
+fn one_seed_gives_one_trace() {
+    for seed in [1, 2, 3] {
+        assert_eq!(run(seed), run(seed), "seed {seed}");
+    }
+}
