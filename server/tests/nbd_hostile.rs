@@ -97,10 +97,10 @@ async fn unknown_client_flags_and_false_option_magic_end_the_connection() {
     let mut client = RawClient::connect(server.address).await;
     client.take(18).await.unwrap();
     client.send(&7u32.to_be_bytes()).await;
-    assert_eq!(client.take_rest().await, []);
+    assert_eq!(client.take_rest().await, [0_u8; 0]);
     let mut client = RawClient::greeted(server.address).await;
     client.send(b"IHAVENOPT0000000").await;
-    assert_eq!(client.take_rest().await, []);
+    assert_eq!(client.take_rest().await, [0_u8; 0]);
     assert_serves(&server).await;
 }
 
@@ -120,7 +120,7 @@ async fn unknown_options_and_tls_are_unsupported_and_their_data_is_skipped() {
     assert_eq!(client.negotiate(raw::OPT_EXTENDED_HEADERS, &[]).await, raw::REP_ACK);
     assert_eq!(client.negotiate(raw::OPT_STRUCTURED_REPLY, &[]).await, raw::ERR_EXT_HEADER_REQD);
     assert_eq!(client.negotiate(raw::OPT_ABORT, b"bye").await, raw::REP_ACK);
-    assert_eq!(client.take_rest().await, []);
+    assert_eq!(client.take_rest().await, [0_u8; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,7 +130,7 @@ async fn an_option_of_absurd_length_ends_the_connection_before_its_data_comes() 
         let mut client = RawClient::greeted(server.address).await;
         client.send(b"IHAVEOPT\0\0\0\x07").await;
         client.send(&length.to_be_bytes()).await;
-        assert_eq!(client.take_rest().await, []);
+        assert_eq!(client.take_rest().await, [0_u8; 0]);
     }
     assert_serves(&server).await;
 }
@@ -151,7 +151,7 @@ async fn the_old_way_in_is_padded_unless_the_client_says_no() {
     }
     let mut client = RawClient::greeted(server.address).await;
     client.option(raw::OPT_EXPORT_NAME, b"nothing").await;
-    assert_eq!(client.take_rest().await, []);
+    assert_eq!(client.take_rest().await, [0_u8; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,7 +187,7 @@ async fn one_connection_too_many_is_closed_and_a_freed_place_is_given_again() {
     for _ in 0..4 {
         clients.push(RawClient::opened(server.address, "vol1").await);
     }
-    assert_eq!(RawClient::connect(server.address).await.take_rest().await, []);
+    assert_eq!(RawClient::connect(server.address).await.take_rest().await, [0_u8; 0]);
     clients.pop();
     let mut tries = 0;
     while RawClient::connect(server.address).await.take(18).await.is_err() {
@@ -205,7 +205,7 @@ async fn a_false_request_magic_ends_the_connection() {
         let mut bytes = raw::request(0, raw::FLUSH, 1, 0, 0);
         bytes[..4].copy_from_slice(&magic.to_be_bytes());
         client.send(&bytes).await;
-        assert_eq!(client.take_rest().await, []);
+        assert_eq!(client.take_rest().await, [0_u8; 0]);
     }
     assert_serves(&server).await;
 }
@@ -245,7 +245,7 @@ async fn a_payload_of_absurd_length_ends_the_connection() {
     let server = TestServer::start(MIB).await;
     let mut client = RawClient::opened(server.address, "vol1").await;
     client.request(0, raw::WRITE, 1, 0, u32::MAX - 511).await;
-    assert_eq!(client.take_rest().await, []);
+    assert_eq!(client.take_rest().await, [0_u8; 0]);
     assert_serves(&server).await;
 }
 
@@ -284,5 +284,5 @@ async fn extended_requests_may_carry_a_payload_where_none_is_wanted() {
     let header = client.take(32).await.unwrap();
     client.take(raw::u32_at(&header, 28) as usize).await.unwrap();
     client.send(&extended(1 << 5, raw::TRIM, u64::MAX - 511)).await;
-    assert_eq!(client.take_rest().await, []);
+    assert_eq!(client.take_rest().await, [0_u8; 0]);
 }

@@ -138,7 +138,7 @@ async fn a_volume_that_goes_away_answers_shutdown_and_closes() {
     }
     cookies.sort_unstable();
     assert_eq!(cookies, [0, 1, 2, 3, 4]);
-    assert_eq!(client.take_rest().await, []);
+    assert_eq!(client.take_rest().await, [0_u8; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,7 +169,7 @@ async fn a_volume_that_is_gone_refuses_to_be_opened() {
     server.volume().set(Mode::Gone);
     let mut old = RawClient::greeted(server.address).await;
     old.option(raw::OPT_EXPORT_NAME, b"vol1").await;
-    assert_eq!(old.take_rest().await, []);
+    assert_eq!(old.take_rest().await, [0_u8; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,7 +182,7 @@ async fn goodbye_waits_for_what_is_in_flight() {
     server.volume().wait_for_pending(1).await;
     server.volume().set(Mode::Normal);
     assert_eq!(client.simple_reply().await, (0, 1));
-    assert_eq!(client.take_rest().await, []);
+    assert_eq!(client.take_rest().await, [0_u8; 0]);
     assert_eq!(server.volume().allocated_blocks(), 1);
 }
 
@@ -199,7 +199,7 @@ async fn a_request_that_meets_a_bug_closes_its_connection_and_no_other() {
             server.volume().wait_for_pending(1).await;
             server.volume().set(Mode::Broken);
         }
-        assert_eq!(client.take_rest().await, []);
+        assert_eq!(client.take_rest().await, [0_u8; 0]);
     }
     good.request(0, raw::FLUSH, 1, 0, 0).await;
     assert_eq!(good.simple_reply().await, (0, 1));
@@ -231,5 +231,5 @@ async fn stopping_takes_a_moment_whatever_the_clients_do() {
     let took = server.stop().await;
     assert!(took < Duration::from_secs(3), "{took:?}");
     assert_eq!(volume.pending.load(SeqCst), 0);
-    assert_eq!(waiting.take_rest().await, []);
+    assert_eq!(waiting.take_rest().await, [0_u8; 0]);
 }

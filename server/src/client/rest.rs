@@ -234,13 +234,15 @@ fn reached_nobody(error: &ureq::Error) -> bool {
 }
 
 fn base(url: &str) -> Result<String, ClientError> {
-    let trimmed = url.trim().trim_end_matches('/');
-    let with_scheme = if trimmed.contains("://") { trimmed.to_owned() } else { format!("http://{trimmed}") };
-    let valid = with_scheme
-        .strip_prefix("http://")
-        .is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace));
-    if valid && with_scheme.parse::<ureq::http::Uri>().is_ok() {
-        Ok(with_scheme)
+    let text = url.trim();
+    let authority = match text.split_once("://") {
+        Some(("http", rest)) => rest,
+        Some(_) => "",
+        None => text,
+    };
+    let base = format!("http://{}", authority.trim_end_matches('/'));
+    if base.len() > "http://".len() && base.parse::<ureq::http::Uri>().is_ok() {
+        Ok(base)
     } else {
         Err(ClientError::Url { url: url.to_owned() })
     }
@@ -249,15 +251,19 @@ fn base(url: &str) -> Result<String, ClientError> {
 /// A name as one segment of a path.
 fn segment(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
+    let mut before = b'.';
     for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b':' | b'_')
-            || (byte == b'.' && out.len() > 1)
-        {
+        // A dot stands between names; `.` and `..` would be directories.
+        let plain = match byte {
+            b'.' => before.is_ascii_alphanumeric(),
+            _ => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b':' | b'_'),
+        };
+        if plain {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));
         }
+        before = byte;
     }
     out
 }
