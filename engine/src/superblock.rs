@@ -190,6 +190,16 @@ mod tests {
         assert!(matches!(claim(directory.path(), &renamed), Err(SuperblockError::AnotherName { .. })));
     }
 
+    /// docs/format.md, "Superblock": a change here is a change of format.
+    #[test]
+    fn the_bytes_of_a_superblock_are_frozen() {
+        let superblock = Superblock { name: "site-A".into(), ..mine() };
+        let bytes = encode(&superblock);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "4d504f444152525901000707070707070707070707070707070706736974652d4146aae72d");
+        assert_eq!(decode(Path::new(FILE), &bytes).unwrap(), superblock);
+    }
+
     #[test]
     fn damage_foreign_files_and_versions_are_told_apart() {
         let directory = tempfile::tempdir().unwrap();

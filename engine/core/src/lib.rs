@@ -7,6 +7,8 @@
 mod array;
 mod catchup;
 mod fetch;
+#[cfg(test)]
+mod golden;
 mod layer_ids;
 mod pod;
 
