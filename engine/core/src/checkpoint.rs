@@ -1,7 +1,7 @@
 //! Writing a checkpoint: chunks, new layers, then one manifest that names them.
 //!
 //! ```text
-//! store flushed ─► runs/N.run ─► manifest-N, CURRENT.new (each synced, then their names) ─► CURRENT replaced, synced
+//! store flushed ─► layers/N.run ─► manifest-N, CURRENT.new (each synced, then their names) ─► CURRENT replaced, synced
 //! ```
 //! - K1: a manifest names only what is durable before it; a crash at any step leaves the older manifest in force, and
 //!   what the newer attempt wrote is unknown to it and removed later.
@@ -90,7 +90,7 @@ pub fn manifest_name(number: u64) -> String {
 
 /// Name of a run file.
 pub fn run_name(number: u64) -> String {
-    format!("runs/{number}.run")
+    format!("layers/{number}.run")
 }
 
 /// Writes a checkpoint and cleans up after it.
@@ -139,7 +139,7 @@ async fn write_layers(io: &Io, draft: &Draft) -> Result<LayerPlaces, FlowError> 
     }
     if !parts.is_empty() {
         write_file(io, &run_name(draft.number), parts).await?;
-        io.sync_dir("runs").await?;
+        io.sync_dir("layers").await?;
     }
     Ok(places)
 }
@@ -206,12 +206,43 @@ pub async fn remove_unnamed(io: &Io, number: u64, places: &LayerPlaces) {
             }
         }
     }
-    if let Ok(names) = io.list("runs").await {
+    if let Ok(names) = io.list("layers").await {
         for name in names {
             let run = name.strip_suffix(".run").and_then(|rest| rest.parse::<u64>().ok());
             if run.is_some_and(|run| !runs.contains(&run)) {
-                let _left = io.remove(&format!("runs/{name}")).await;
+                let _left = io.remove(&format!("layers/{name}")).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use metropod_journal::media::sim::SimMedia;
+
+    use super::*;
+
+    #[test]
+    fn cleaning_up_after_a_checkpoint_leaves_the_chunk_stores_index_runs_alone() {
+        let io = Io::inline(Arc::new(SimMedia::new()));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut flow = std::pin::pin!(async {
+            for path in
+                ["runs/0000000000000001.run", "layers/1.run", "layers/2.run", "manifest-1", "manifest-2"]
+            {
+                io.open(path, Open { create: Create::New, direct: false }).await.unwrap();
+            }
+            let place = LayerPlace { run: 2, offset: 0, length: 1 };
+            remove_unnamed(&io, 2, &LayerPlaces::from([(LayerId(1), place)])).await;
+            (io.list("runs").await.unwrap(), io.list("layers").await.unwrap(), io.list("").await.unwrap())
+        });
+        let std::task::Poll::Ready((runs, layers, root)) = flow.as_mut().poll(&mut context) else {
+            panic!("inline media answer at once");
+        };
+        assert_eq!(runs, ["0000000000000001.run"]);
+        assert_eq!(layers, ["2.run"]);
+        assert_eq!(root, ["manifest-2"]);
     }
 }
