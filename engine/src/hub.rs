@@ -5,6 +5,7 @@
 //!   standby reads on, so that a slow disk does not look like a lost link (decision 0001).
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::thread;
 
@@ -29,6 +30,8 @@ pub(crate) struct Hub {
     mediator: Mutex<Option<MediatorClient>>,
     driver: OnceLock<Weak<Driver>>,
     alarms: Mutex<Vec<Alarm>>,
+    /// What the mediator was told last.
+    fit: AtomicBool,
     events: (Sender<Option<LinkEvent>>, Receiver<Option<LinkEvent>>),
 }
 
@@ -43,6 +46,7 @@ impl Hub {
             mediator: Mutex::new(None),
             driver: OnceLock::new(),
             alarms: Mutex::new(Vec::new()),
+            fit: AtomicBool::new(true),
             events: unbounded(),
         })
     }
@@ -163,6 +167,14 @@ impl Outside for Hub {
 
     fn sign(&self, statement: &Statement) -> Bytes {
         mediator::sign(&self.identity, statement)
+    }
+
+    fn fit(&self, fit: bool) {
+        if self.fit.swap(fit, Ordering::Relaxed) != fit
+            && let Some(mediator) = self.lock_mediator().as_ref()
+        {
+            mediator.set_fit(fit);
+        }
     }
 
     fn status_changed(&self, _: PodId) {}

@@ -45,6 +45,8 @@ pub(crate) trait Outside: Send + Sync + 'static {
     fn ask(&self, request: MediatorRequest);
     /// Signs with the array's key.
     fn sign(&self, statement: &Statement) -> Bytes;
+    /// Whether this array's disk is fit to take over.
+    fn fit(&self, fit: bool);
     /// A pod's status changed.
     fn status_changed(&self, pod: PodId);
     /// Somebody should look.
@@ -79,6 +81,7 @@ struct After {
     changed: Vec<PodId>,
     sent: bool,
     deadline: Option<Time>,
+    fit: bool,
 }
 
 /// A request that was started.
@@ -226,6 +229,7 @@ impl Driver {
             }
         }
         after.deadline = inner.array.next_deadline();
+        after.fit = inner.array.is_fit(now());
         after
     }
 
@@ -251,6 +255,7 @@ impl Driver {
         if let Some(deadline) = after.deadline {
             self.timer.no_later_than(deadline);
         }
+        self.outside.fit(after.fit);
         let mut append = after.append;
         for (pod, statement) in after.signs {
             let signature = self.outside.sign(&statement);

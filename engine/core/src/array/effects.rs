@@ -38,7 +38,10 @@ impl Array {
 
     pub(super) fn appended(&mut self, now: Time, id: u64, result: Result<(), MediaError>) {
         match self.journal.completed(id, result) {
-            Ok(through) => self.durable(now, through),
+            Ok(through) => {
+                self.closing.appended(now);
+                self.durable(now, through);
+            }
             Err(_) => {
                 if let Err(error) = result {
                     self.poisoned = Some(error);

@@ -10,6 +10,7 @@
 //! - A4: host writes wait outside the machines while staged payload or the journal exceeds its bound.
 
 mod background;
+mod closing;
 mod commands;
 mod effects;
 mod open;
@@ -28,6 +29,7 @@ use metropod_protocol::{
 
 use metropod_snapshots::Nodes;
 
+use crate::array::closing::Closing;
 use crate::checkpoint::LayerPlaces;
 use crate::door::{Channel, Effect, Input};
 use crate::layer_ids::LayerIds;
@@ -80,6 +82,7 @@ pub struct Array {
     commands: commands::Pending,
     poisoned: Option<MediaError>,
     next_round: u64,
+    closing: Closing,
     bulk: Arc<dyn BulkPort>,
 }
 
@@ -126,7 +129,7 @@ impl Array {
         self.pods
             .values()
             .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at])
-            .chain([self.background.retry_at()])
+            .chain([self.background.retry_at(), self.closing.due_at()])
             .flatten()
             .min()
     }
@@ -172,6 +175,11 @@ impl Array {
         (self.journal.used_bytes(), self.journal.budget_bytes())
     }
 
+    /// Whether this array's disk is fit to take over: its appends complete in time.
+    pub fn is_fit(&self, now: Time) -> bool {
+        self.poisoned.is_none() && self.pods.values().all(|pod| pod.machine.is_fit(now))
+    }
+
     /// Whether a connection is up.
     pub fn is_linked(&self, peer: ArrayId, channel: Channel) -> bool {
         self.links.contains(&(peer, channel))
@@ -193,6 +201,7 @@ impl Array {
             self.step_pod(now, pod, MachineInput::Tick);
         }
         self.retry_rounds(now);
+        self.close_journal(now);
     }
 
     fn step_pod(&mut self, now: Time, pod: PodId, input: MachineInput) {

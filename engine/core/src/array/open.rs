@@ -17,6 +17,7 @@ use metropod_journal::{JournalConfig, Lsn, Record};
 use metropod_protocol::{Index, Machine, PodId, Replay, RestartError, Time};
 use metropod_snapshots::{Layer, LayerId, Nodes};
 
+use super::closing::Closing;
 use super::{Array, ArrayConfig, BulkPort, background::Background, commands::Pending};
 use crate::checkpoint::{self, CURRENT, LayerPlaces, PodDraft};
 use crate::codec::DecodeError;
@@ -135,6 +136,7 @@ impl Array {
             commands: Pending::default(),
             poisoned: None,
             next_round: 0,
+            closing: Closing::default(),
             bulk,
             config,
         };
