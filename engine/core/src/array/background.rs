@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use metropod_dedupe::{Compression, reduce};
 use metropod_journal::{Lsn, PrepareError, SegmentRecipe, Spare};
-use metropod_protocol::{DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Span, Time};
+use metropod_protocol::{
+    ArrayId, DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Span, Time,
+};
 
 use super::{Array, DESTAGE_BYTES};
 use crate::catchup::CatchUp;
@@ -225,11 +227,16 @@ impl Array {
         let mut bases = BTreeMap::new();
         let mut flips = Vec::new();
         let mut drafts = Vec::with_capacity(self.pods.len());
+        let mut aborted = Vec::new();
         for (id, pod) in &mut self.pods {
             let draft = match pod.flip_draft() {
-                Some(draft) => {
+                Some(Ok(draft)) => {
                     flips.push((*id, draft.state.clone()));
                     draft
+                }
+                Some(Err((peer, round))) => {
+                    aborted.push((peer, *id, round));
+                    pod.draft()
                 }
                 None => pod.draft(),
             };
@@ -238,6 +245,9 @@ impl Array {
             }
             bases.insert(*id, draft.state.base.index);
             drafts.push(draft);
+        }
+        for (peer, pod, round) in aborted {
+            self.abort_round(peer, pod, round);
         }
         self.background.checkpointing = Some(Capture { trim, bases, flips });
         let draft = Draft {
@@ -310,12 +320,20 @@ impl crate::pod::Pod {
         PodDraft { id: self.id, state, applied: self.applied, image, fork: self.fork.clone() }
     }
 
-    /// The pod as it will be after the flip under way, if the machine still wants it.
-    fn flip_draft(&mut self) -> Option<PodDraft> {
+    /// The pod as it will be after the flip under way; if the machine does not want it any more, whom to tell.
+    fn flip_draft(&mut self) -> Option<Result<PodDraft, (ArrayId, u64)>> {
         let CatchUp::Flipping(flipping) = &self.catch_up else { return None };
-        let state = self.machine.state_after_flip(flipping.to)?;
-        let image = flipping.image.clone();
-        Some(PodDraft { id: self.id, state, applied: flipping.to.index, image, fork: None })
+        match self.machine.state_after_flip(flipping.to) {
+            Some(state) => {
+                let (image, applied) = (flipping.image.clone(), flipping.to.index);
+                Some(Ok(PodDraft { id: self.id, state, applied, image, fork: None }))
+            }
+            None => {
+                let told = (flipping.peer, flipping.round);
+                self.catch_up = CatchUp::Idle;
+                Some(Err(told))
+            }
+        }
     }
 
     /// The place of the last applied entry.

@@ -12,7 +12,7 @@ use crate::namespace::PodImage;
 use crate::peer_message::{SyncFrame, decode_bulk};
 use crate::pod::{Announced, ForkPoint};
 use crate::task::{Finished, FlowError};
-use crate::transfer::{self, Begin, Held, Inbox, Port, Progress};
+use crate::transfer::{self, AbortReason, Begin, Held, Inbox, Port, Progress};
 
 /// How long a failed round rests before it is tried again.
 const ROUND_RETRY_AFTER: Span = Span::millis(200);
@@ -300,9 +300,23 @@ impl Array {
         let Some(found) = self.pods.get_mut(&pod) else { return };
         let CatchUp::Flipping(flipping) = std::mem::take(&mut found.catch_up) else { return };
         let Flipping { peer, round, to, image, .. } = *flipping;
-        found.rebase(image, to.index);
-        self.step_pod(now, pod, MachineInput::Flipped(Box::new(state)));
-        self.pod_port(peer, pod).send(transfer::Message::flipped(round));
+        found.machine.step(now, MachineInput::Flipped(Box::new(state)));
+        self.touched.insert(pod);
+        // The machine may know more than the image holds by now; then this copy stays what it is, and the next
+        // manifest says so.
+        if found.machine.position(to.index) == Some(to) {
+            found.rebase(image, to.index);
+            self.pod_port(peer, pod).send(transfer::Message::flipped(round));
+        } else {
+            self.background.want_checkpoint();
+            self.abort_round(peer, pod, round);
+        }
+    }
+
+    /// Gives up a round whose image is of no use (any more); the survivor begins another.
+    pub(super) fn abort_round(&mut self, peer: ArrayId, pod: PodId, round: u64) {
+        let body = transfer::Body::Abort(AbortReason::Other);
+        self.pod_port(peer, pod).send(transfer::Message { round, body });
     }
 
     fn pod_port(&self, peer: ArrayId, pod: PodId) -> Arc<dyn Port> {

@@ -209,12 +209,14 @@ impl Pod {
 
     /// Replaces content and log by the survivor's, which stands at `applied`.
     pub(crate) fn rebase(&mut self, image: PodImage, applied: Index) {
-        self.unapplied.clear();
-        self.entry_lsns.clear();
+        // Of the old log stays what the machine still holds, if the image stands within it.
+        let held = |index: Index| index > applied && self.machine.entry(index).is_some();
+        self.unapplied.retain(|entry| held(entry.index));
+        self.entry_lsns.retain(|(index, _)| held(*index));
         self.fork = None;
         self.freeze_wanted = None;
         self.damaged = false;
-        self.committed = applied;
+        self.committed = self.machine.committed().max(applied);
         self.adopt(image, applied);
         self.changed = true;
     }
