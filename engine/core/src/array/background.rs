@@ -12,7 +12,7 @@ use metropod_journal::{Lsn, PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::{DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Span, Time};
 
 use super::{Array, DESTAGE_BYTES};
-use crate::catchup::CatchUp;
+use crate::catchup::{CatchUp, Flipping};
 use crate::checkpoint::{self, Checkpointed, Draft, PodDraft};
 use crate::door::{Alarm, Effect, Managed};
 use crate::names::VolumeId;
@@ -52,7 +52,13 @@ pub(super) struct Background {
 struct Capture {
     trim: Lsn,
     bases: BTreeMap<PodId, Index>,
-    flips: Vec<(PodId, DurableState)>,
+    flips: Vec<(PodId, Flip)>,
+}
+
+/// A joiner's image as a checkpoint makes it durable, whatever round is under way by then.
+pub(super) struct Flip {
+    pub(super) flipping: Flipping,
+    pub(super) state: DurableState,
 }
 
 impl Background {
@@ -227,8 +233,8 @@ impl Array {
         let mut drafts = Vec::with_capacity(self.pods.len());
         for (id, pod) in &mut self.pods {
             let draft = match pod.flip_draft() {
-                Some(draft) => {
-                    flips.push((*id, draft.state.clone()));
+                Some((flipping, draft)) => {
+                    flips.push((*id, Flip { flipping, state: draft.state.clone() }));
                     draft
                 }
                 None => pod.draft(),
@@ -258,8 +264,8 @@ impl Array {
         self.note(now, "checkpoint", None);
         let Some(capture) = self.background.checkpointing.take() else { return };
         self.layer_places = done.places;
-        for (pod, state) in capture.flips {
-            self.flipped(now, pod, state);
+        for (pod, flip) in capture.flips {
+            self.flipped(now, pod, flip);
         }
         for (pod, through) in capture.bases {
             self.step_pod(now, pod, MachineInput::Trim { through });
@@ -311,11 +317,12 @@ impl crate::pod::Pod {
     }
 
     /// The pod as it will be after the flip under way, if the machine still wants it.
-    fn flip_draft(&mut self) -> Option<PodDraft> {
+    fn flip_draft(&mut self) -> Option<(Flipping, PodDraft)> {
         let CatchUp::Flipping(flipping) = &self.catch_up else { return None };
         let state = self.machine.state_after_flip(flipping.to)?;
         let image = flipping.image.clone();
-        Some(PodDraft { id: self.id, state, applied: flipping.to.index, image, fork: None })
+        let draft = PodDraft { id: self.id, state, applied: flipping.to.index, image, fork: None };
+        Some((Flipping::clone(flipping), draft))
     }
 
     /// The place of the last applied entry.
