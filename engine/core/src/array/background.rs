@@ -14,7 +14,7 @@ use metropod_protocol::{
 };
 
 use super::{Array, DESTAGE_BYTES};
-use crate::catchup::CatchUp;
+use crate::catchup::{CatchUp, Flipping};
 use crate::checkpoint::{self, Checkpointed, Draft, PodDraft};
 use crate::door::{Alarm, Effect, Managed};
 use crate::names::VolumeId;
@@ -54,7 +54,13 @@ pub(super) struct Background {
 struct Capture {
     trim: Lsn,
     bases: BTreeMap<PodId, Index>,
-    flips: Vec<(PodId, DurableState)>,
+    flips: Vec<(PodId, Flip)>,
+}
+
+/// A joiner's image as a checkpoint makes it durable, whatever round is under way by then.
+pub(super) struct Flip {
+    pub(super) flipping: Flipping,
+    pub(super) state: DurableState,
 }
 
 impl Background {
@@ -230,8 +236,8 @@ impl Array {
         let mut aborted = Vec::new();
         for (id, pod) in &mut self.pods {
             let draft = match pod.flip_draft() {
-                Some(Ok(draft)) => {
-                    flips.push((*id, draft.state.clone()));
+                Some(Ok((flipping, draft))) => {
+                    flips.push((*id, Flip { flipping, state: draft.state.clone() }));
                     draft
                 }
                 Some(Err((peer, round))) => {
@@ -268,8 +274,8 @@ impl Array {
         self.note(now, "checkpoint", None);
         let Some(capture) = self.background.checkpointing.take() else { return };
         self.layer_places = done.places;
-        for (pod, state) in capture.flips {
-            self.flipped(now, pod, state);
+        for (pod, flip) in capture.flips {
+            self.flipped(now, pod, flip);
         }
         for (pod, through) in capture.bases {
             self.step_pod(now, pod, MachineInput::Trim { through });
@@ -321,12 +327,13 @@ impl crate::pod::Pod {
     }
 
     /// The pod as it will be after the flip under way; if the machine does not want it any more, whom to tell.
-    fn flip_draft(&mut self) -> Option<Result<PodDraft, (ArrayId, u64)>> {
+    fn flip_draft(&mut self) -> Option<Result<(Flipping, PodDraft), (ArrayId, u64)>> {
         let CatchUp::Flipping(flipping) = &self.catch_up else { return None };
         match self.machine.state_after_flip(flipping.to) {
             Some(state) => {
                 let (image, applied) = (flipping.image.clone(), flipping.to.index);
-                Some(Ok(PodDraft { id: self.id, state, applied, image, fork: None }))
+                let draft = PodDraft { id: self.id, state, applied, image, fork: None };
+                Some(Ok((Flipping::clone(flipping), draft)))
             }
             None => {
                 let told = (flipping.peer, flipping.round);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use metropod_protocol::{ArrayId, Input as MachineInput, MediatorId, Message, PodId, Position, Span, Time};
 
 use super::Array;
+use super::background::Flip;
 use crate::catchup::{CatchUp, Flipping, ROUND_SHORT, Receiving, Sending};
 use crate::door::{Alarm, Channel, Effect};
 use crate::namespace::PodImage;
@@ -295,12 +296,16 @@ impl Array {
         }
     }
 
-    /// The manifest with the new image is durable: use it (C2), and tell both machines.
-    pub(super) fn flipped(&mut self, now: Time, pod: PodId, state: metropod_protocol::DurableState) {
+    /// The manifest with the new image is durable: use it (C2), and tell both machines. A newer round may be coming in
+    /// meanwhile; it goes on.
+    pub(super) fn flipped(&mut self, now: Time, pod: PodId, flip: Flip) {
         let Some(found) = self.pods.get_mut(&pod) else { return };
-        let CatchUp::Flipping(flipping) = std::mem::take(&mut found.catch_up) else { return };
-        let Flipping { peer, round, to, image, .. } = *flipping;
-        found.machine.step(now, MachineInput::Flipped(Box::new(state)));
+        let Flipping { peer, round, to, image, .. } = flip.flipping;
+        if matches!(&found.catch_up, CatchUp::Flipping(flipping) if (flipping.peer, flipping.round) == (peer, round))
+        {
+            found.catch_up = CatchUp::Idle;
+        }
+        found.machine.step(now, MachineInput::Flipped(Box::new(flip.state)));
         self.touched.insert(pod);
         // The machine may know more than the image holds by now; then this copy stays what it is, and the next
         // manifest says so.

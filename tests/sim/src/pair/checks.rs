@@ -42,6 +42,9 @@ impl Pair {
                 eprintln!("{site}: not running, or without the pod");
             }
         }
+        for site in &self.sites {
+            eprintln!("   {}", site.under_way());
+        }
         panic!("seed {}, at {:.3} ms: {what}", self.seed, self.now as f64 / 1e6);
     }
 

@@ -62,7 +62,10 @@ impl Pair {
     pub(super) fn fault_event(&mut self, event: FaultEvent) {
         match event {
             FaultEvent::Strike => self.strike(),
-            FaultEvent::Restart { site } => self.boot_with(site, 15),
+            FaultEvent::Restart { site } => {
+                let cut_percent = if self.now < self.faults_until { 15 } else { 0 };
+                self.boot_with(site, cut_percent);
+            }
             FaultEvent::Thaw { site } => self.thaw(site),
             FaultEvent::Unstick { site } => self.unstick(site),
             FaultEvent::MendLink => self.block([false; 2]),

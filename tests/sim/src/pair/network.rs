@@ -8,7 +8,9 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use metropod_core::peer_message::{SyncFrame, decode_bulk};
 use metropod_core::{Channel, Input};
+use metropod_protocol::Message;
 
 use super::site::SiteEvent;
 use super::{Event, IDS, Nanos, Pair, ms, name_of, us};
@@ -107,6 +109,7 @@ impl Pair {
         let at = (self.now + delay).max(wire.last[from] + 1);
         wire.last[from] = at;
         let payload = payload.freeze();
+        self.log(|| format!("{from} sends {}", words(channel, &payload)));
         self.at(at, Event::Network(NetworkEvent::Arrives { from, channel, connection, payload }));
     }
 
@@ -201,5 +204,24 @@ impl Pair {
                 }
             }
         }
+    }
+}
+
+/// A frame, for a person.
+fn words(channel: Channel, payload: &Bytes) -> String {
+    match channel {
+        Channel::Sync => match SyncFrame::decode(payload.clone()) {
+            Ok(SyncFrame::Protocol(_, head, attachment)) => match Message::decode(head, attachment) {
+                Ok(message) => format!("{message:?}").chars().take(600).collect(),
+                Err(error) => format!("{error}"),
+            },
+            other => format!("{other:?}"),
+        },
+        Channel::Bulk => match decode_bulk(payload.clone())
+            .map(|(_, body)| metropod_core::transfer::Message::decode(body))
+        {
+            Ok(Ok(message)) => format!("{message:?}").chars().take(200).collect(),
+            _ => "what is no transfer message".into(),
+        },
     }
 }

@@ -138,6 +138,20 @@ impl Site {
         (u128::from(at.0.saturating_sub(self.clock_offset)) * 1_000_000).div_ceil(rate) as u64 + 1
     }
 
+    /// What is under way, for a message to a person.
+    pub fn under_way(&self) -> String {
+        let media: Vec<String> =
+            self.media_waiting.values().map(|(request, _)| format!("{:?}", request.doing())).collect();
+        format!(
+            "{} flows, append {}, media {media:?}, stuck {} {}, frozen {}",
+            self.flows.len(),
+            self.append.is_some(),
+            self.stuck,
+            self.stuck_events.len(),
+            self.frozen
+        )
+    }
+
     /// Answers requests on the media at once, or later again.
     pub fn answer_at_once(&self, at_once: bool) {
         self.queue.set_inline(at_once);
