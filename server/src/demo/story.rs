@@ -19,7 +19,7 @@ use super::sites::{Site, Sites};
 
 const POD: &str = "demo";
 /// Pause between two looks at the pod.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Longest wait for what takes no transfer: connections, elections, the right's return to the mediator.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(15);
 /// From a fault on, the side that lost may still answer what was under way; after this time it must not.
