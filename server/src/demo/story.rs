@@ -19,7 +19,7 @@ use super::sites::{Site, Sites};
 
 const POD: &str = "demo";
 /// Pause between two looks at the pod.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Longest wait for what takes no transfer: connections, elections, the right's return to the mediator.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(15);
 /// From a fault on, the side that lost may still answer what was under way; after this time it must not.
@@ -114,6 +114,7 @@ impl Story<'_> {
     }
 
     fn lose_array(&mut self) -> Result<(), Failure> {
+        self.wait_for_the_right()?;
         let begin = Instant::now();
         self.sites.kill_array(Site::A);
         self.hosts.set_address(Site::A, None);
@@ -137,15 +138,21 @@ impl Story<'_> {
     /// Makes A the one that goes on, and waits until the mediator is the one to say so again.
     fn prefer_a(&mut self) -> Result<(), Failure> {
         self.client(Site::B)?.set_preference(POD, Some(Site::A.name()))?;
-        self.wait("the right did not return to the mediator", |story| {
-            Ok(story
-                .pod(Site::A)?
-                .arrays
-                .iter()
-                .all(|side| !side.pre_elected && side.mediator_status != "unreachable"))
-        })?;
         self.narrator.say("pod demo prefers array A from now on");
-        Ok(())
+        self.wait_for_the_right()
+    }
+
+    /// After a join the array that was ahead keeps the right until it has given it back to the mediator: only from then
+    /// on may either side be lost.
+    fn wait_for_the_right(&mut self) -> Result<(), Failure> {
+        self.wait("the right did not return to the mediator", |story| {
+            let returned = |site| {
+                let pod = story.pod(site)?;
+                let own = pod.arrays.first().is_some_and(|own| own.mediator_status == "online");
+                Ok::<_, Failure>(own && pod.arrays.iter().all(|side| !side.pre_elected))
+            };
+            Ok(returned(Site::A)? && returned(Site::B)?)
+        })
     }
 
     /// Cuts the link; gives the side that went on.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::cli::{Failure, ServeOptions, print_json};
 use crate::{api, nbd};
 
-use super::ending::ending;
+use super::ending::Ending;
 use super::export::ArrayExports;
 use super::{ReadyLine, runtime, warn_if_reachable};
 
@@ -57,15 +57,16 @@ async fn serve(array: &Array, api: Reserved, nbd: Reserved, until_stdin_closes: 
     let exports = Arc::new(ArrayExports::new(array.clone()));
     let nbd = tokio::spawn(nbd::serve(nbd, exports, nbd::Limits::default(), stop()));
     tracing::info!(listen = %ready.listen, api = ?ready.api, nbd = ?ready.nbd, "array is ready");
+    let ending = Ending::listen(until_stdin_closes)?;
     print_json(&ready)?;
-    let ended = ending(until_stdin_closes).await;
+    ending.wait().await;
     stopping.send_replace(true);
     for front in [api, nbd] {
         if let Err(error) = front.await {
             tracing::error!(%error, "a front end met a bug");
         }
     }
-    Ok(ended?)
+    Ok(())
 }
 
 /// An address that is ours but not listened on yet.

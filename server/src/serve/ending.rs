@@ -2,18 +2,30 @@
 
 use std::io::Read;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Completes on SIGTERM or SIGINT, or when stdin closes if that is asked for. Listens from the first poll on.
-pub(super) async fn ending(until_stdin_closes: bool) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("asked to end by SIGTERM"),
-        _ = interrupt.recv() => tracing::info!("asked to end by SIGINT"),
-        () = stdin_closed(), if until_stdin_closes => tracing::info!("stdin is closed: ends"),
+/// Listens for the process's end from its making on, so that no signal after the ready line finds nobody.
+pub(super) struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+    until_stdin_closes: bool,
+}
+
+impl Ending {
+    /// Within a runtime.
+    pub(super) fn listen(until_stdin_closes: bool) -> std::io::Result<Ending> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Ending { terminate, interrupt, until_stdin_closes })
     }
-    Ok(())
+
+    /// Completes on SIGTERM or SIGINT, or when stdin closes if that is asked for.
+    pub(super) async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("asked to end by SIGTERM"),
+            _ = self.interrupt.recv() => tracing::info!("asked to end by SIGINT"),
+            () = stdin_closed(), if self.until_stdin_closes => tracing::info!("stdin is closed: ends"),
+        }
+    }
 }
 
 async fn stdin_closed() {

@@ -4,7 +4,7 @@ use metropod::mediator::MediatorConfig;
 
 use crate::cli::{Failure, MediatorOptions, print_json};
 
-use super::ending::ending;
+use super::ending::Ending;
 use super::{ReadyLine, runtime};
 
 /// Carries out `metropod mediator`.
@@ -12,10 +12,11 @@ pub fn run(options: MediatorOptions) -> Result<(), Failure> {
     let runtime = runtime()?;
     let config = MediatorConfig { listen: options.listen, ..MediatorConfig::new(&options.data) };
     let mut mediator = metropod::mediator::serve(config)?;
+    let ending = runtime.block_on(async { Ending::listen(options.until_stdin_closes) })?;
     print_json(&ReadyLine { listen: mediator.address(), api: None, nbd: None })?;
     tracing::info!(listen = %mediator.address(), id = ?mediator.id(), "mediator is ready");
-    let ended = runtime.block_on(ending(options.until_stdin_closes));
+    runtime.block_on(ending.wait());
     runtime.shutdown_background();
     mediator.stop();
-    Ok(ended?)
+    Ok(())
 }
