@@ -17,4 +17,5 @@ pub mod process;
 pub mod proxy;
 pub mod setting;
 pub mod tape;
+pub mod twin;
 pub mod writes;
