@@ -101,9 +101,7 @@ impl Site {
             ["connect", address, key] => {
                 array.connect(address.parse().map_err(io::Error::other)?, key).map_err(io::Error::other)
             }
-            ["linked"] => {
-                Ok(array.connections().iter().any(|peer| peer.sync_up && peer.bulk_up).to_string())
-            }
+            ["linked"] => Ok(array.connections().iter().any(|peer| peer.sync_up && peer.bulk_up).to_string()),
             ["create-pod", pod] => done(block_on(array.create_pod(pod))),
             ["create-volume", volume, blocks] => {
                 let bytes = number(blocks)? * BLOCK_BYTES as u64;
@@ -194,12 +192,16 @@ impl Site {
         loop {
             let status = self.array.pod(pod);
             let online = |at: usize| {
-                status.as_ref().and_then(|pod| pod.arrays.get(at)).map(|side| side.status == SideStatus::Online)
+                status
+                    .as_ref()
+                    .and_then(|pod| pod.arrays.get(at))
+                    .map(|side| side.status == SideStatus::Online)
             };
             let reached = match state {
                 "online" => online(0) == Some(true) && online(1) == Some(true),
                 "level" => {
-                    let right_away = |pod: &metropod::PodStatus| pod.arrays.iter().any(|side| side.pre_elected);
+                    let right_away =
+                        |pod: &metropod::PodStatus| pod.arrays.iter().any(|side| side.pre_elected);
                     online(0) == Some(true)
                         && online(1) == Some(true)
                         && !status.as_ref().is_some_and(right_away)
@@ -211,7 +213,10 @@ impl Site {
                 return Ok(now_ns().to_string());
             }
             if began.elapsed() > Duration::from_millis(limit_ms) {
-                return Err(io::Error::other(format!("not {state} after {limit_ms} ms: {}", self.status(pod))));
+                return Err(io::Error::other(format!(
+                    "not {state} after {limit_ms} ms: {}",
+                    self.status(pod)
+                )));
             }
             thread::sleep(Duration::from_millis(1));
         }

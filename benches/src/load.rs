@@ -57,8 +57,7 @@ impl Plan {
     fn writes(&self, thread: u64) -> impl Iterator<Item = (u64, u64)> + use<> {
         let seed = mix(self.seed ^ mix(thread + 1));
         let mut chance = Chance::new(seed);
-        let (first, blocks) =
-            (self.first_block + thread * self.blocks_per_thread, self.blocks_per_thread);
+        let (first, blocks) = (self.first_block + thread * self.blocks_per_thread, self.blocks_per_thread);
         (0..).map(move |at| (first + chance.below(blocks), mix(seed.wrapping_add(mix(at))).max(1)))
     }
 

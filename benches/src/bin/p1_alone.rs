@@ -81,7 +81,8 @@ fn main() -> io::Result<()> {
                 Way::Fio => {}
                 Way::Ours(api) => {
                     let seed = round * 100 + index as u64;
-                    let (sequence, think) = (Sequence { seed, count, blocks: BLOCKS }, Duration::from_micros(think_us));
+                    let (sequence, think) =
+                        (Sequence { seed, count, blocks: BLOCKS }, Duration::from_micros(think_us));
                     let (latencies, cpu) = measure(&mut array, pair::VOLUME, api, sequence, think)?;
                     written.push(format!("{seed}:{count}"));
                     keep(&latencies, cpu);

@@ -138,7 +138,10 @@ fn report(arguments: &Arguments, setting: Value, all: &[Series]) {
                 })
             })
             .collect();
-        println!("{:#}", json!({"benchmark": "P3", "setting": setting, "busy": halves[0], "from_idle": halves[1]}));
+        println!(
+            "{:#}",
+            json!({"benchmark": "P3", "setting": setting, "busy": halves[0], "from_idle": halves[1]})
+        );
         return;
     }
     println!("P3: stretched pod, 4 KiB random durable writes, depth 1");
