@@ -15,6 +15,8 @@ pub mod pair;
 pub mod park;
 pub mod process;
 pub mod proxy;
+pub mod rsync;
 pub mod setting;
 pub mod tape;
+pub mod twin;
 pub mod writes;

@@ -111,6 +111,13 @@ impl Side {
 impl Pair {
     /// Starts everything and waits until both arrays are in sync.
     pub fn start(home: &Path, config: PairConfig) -> io::Result<Pair> {
+        let mut pair = Pair::connect(home, config)?;
+        pair.stretch()?;
+        Ok(pair)
+    }
+
+    /// Starts everything; the pod is at A alone.
+    pub fn connect(home: &Path, config: PairConfig) -> io::Result<Pair> {
         let directory = home.join("M").to_string_lossy().into_owned();
         let (mediator, address) = Process::start([AS_MEDIATOR, &directory])?;
         let address = address.parse().map_err(io::Error::other)?;
@@ -121,10 +128,13 @@ impl Pair {
         wait_until("connections", || Ok(a.process.ask("linked")? == "true"))?;
         a.process.ask(&format!("create-pod {POD}"))?;
         a.process.ask(&format!("create-volume {VOLUME} {}", config.blocks))?;
-        a.process.ask(&format!("stretch {POD} B"))?;
-        let mut pair = Pair { a, b, mediator };
-        pair.until_level()?;
-        Ok(pair)
+        Ok(Pair { a, b, mediator })
+    }
+
+    /// Stretches the pod to B and waits until both arrays are in sync.
+    pub fn stretch(&mut self) -> io::Result<()> {
+        self.a.process.ask(&format!("stretch {POD} B"))?;
+        self.until_level()
     }
 
     /// Waits until both arrays say that both serve and that the right is at the mediator.

@@ -7,10 +7,13 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use metropod_journal::media::AlignedBuf;
 use rustix::fs::OFlags;
 
+use crate::clock::process_cpu_ns;
 use crate::contents::{self, BLOCK_BYTES};
 
 /// Slots of a tape: 64 MiB.
@@ -41,6 +44,24 @@ impl Tape {
         Ok(Tape { file, sequence: 0, buffer: AlignedBuf::zeroed(BLOCK_BYTES) })
     }
 
+    /// Appends `count` frames one after the other, reads them back; gives the time of each and the CPU time, in nanoseconds.
+    pub fn run(&mut self, count: u64, think: Duration) -> io::Result<(Vec<u64>, u64)> {
+        let mut latencies = Vec::with_capacity(count as usize);
+        let cpu = process_cpu_ns();
+        for _ in 0..count {
+            self.prepare();
+            if !think.is_zero() {
+                thread::sleep(think);
+            }
+            let began = Instant::now();
+            self.append()?;
+            latencies.push(began.elapsed().as_nanos() as u64);
+        }
+        let cpu = process_cpu_ns() - cpu;
+        self.verify(count)?;
+        Ok((latencies, cpu))
+    }
+
     /// Fills the next frame; not part of an append's time.
     pub fn prepare(&mut self) {
         self.sequence += 1;
@@ -50,6 +71,12 @@ impl Tape {
     /// Returns when the prepared frame is durable.
     pub fn append(&self) -> io::Result<()> {
         self.file.write_all_at(self.buffer.as_slice(), offset(self.sequence))
+    }
+
+    /// As [`Tape::verify`] when one more frame was prepared and not appended.
+    pub fn verify_before(&mut self, count: u64) -> io::Result<()> {
+        self.sequence -= 1;
+        self.verify(count)
     }
 
     /// Reads the newest `count` frames back.

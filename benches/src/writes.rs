@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use metropod::Volume;
+use serde_json::Value;
 
 use crate::chance::{Chance, mix};
 use crate::contents::{self, BLOCK_BYTES};
 use crate::park::block_on;
+use crate::process::Process;
 
 /// How a write is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,22 @@ impl Sequence {
         }
         Ok(latencies)
     }
+}
+
+/// Lets an array's process do a sequence; gives the time of each write and the process's CPU time, in nanoseconds.
+pub fn measure(
+    array: &mut Process,
+    volume: &str,
+    api: Api,
+    sequence: Sequence,
+    think: Duration,
+) -> io::Result<(Vec<u64>, u64)> {
+    let Sequence { seed, count, blocks } = sequence;
+    let think_us = think.as_micros();
+    let command = format!("measure {volume} {} {seed} {count} {blocks} {think_us}", api.word());
+    let answer: Value = serde_json::from_str(&array.ask(&command)?)?;
+    let latencies = answer["latencies_ns"].as_array().into_iter().flatten().filter_map(Value::as_u64);
+    Ok((latencies.collect(), answer["cpu_ns"].as_u64().unwrap_or(0)))
 }
 
 /// Reads every block that the sequences wrote, in this order, and fails unless each holds its last write.

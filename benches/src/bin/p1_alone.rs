@@ -4,14 +4,12 @@
 //! At the end the array's process is killed, opened again, and every block must hold its last write.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metropod_benches::arguments::Arguments;
-use metropod_benches::clock::process_cpu_ns;
 use metropod_benches::figures::{Series, print_table};
-use metropod_benches::process::Process;
 use metropod_benches::tape::Tape;
-use metropod_benches::writes::Api;
+use metropod_benches::writes::{Api, Sequence, measure};
 use metropod_benches::{array_process, fio, pair, setting};
 use serde_json::{Value, json};
 
@@ -71,7 +69,7 @@ fn main() -> io::Result<()> {
             };
             match way {
                 Way::Plain => {
-                    let (latencies, cpu) = plain(&mut tape, count, think_us)?;
+                    let (latencies, cpu) = tape.run(count, Duration::from_micros(think_us))?;
                     keep(&latencies, cpu);
                 }
                 Way::Fio if fio_version.is_some() => {
@@ -83,7 +81,9 @@ fn main() -> io::Result<()> {
                 Way::Fio => {}
                 Way::Ours(api) => {
                     let seed = round * 100 + index as u64;
-                    let (latencies, cpu) = measure(&mut array, api, seed, count, think_us)?;
+                    let (sequence, think) =
+                        (Sequence { seed, count, blocks: BLOCKS }, Duration::from_micros(think_us));
+                    let (latencies, cpu) = measure(&mut array, pair::VOLUME, api, sequence, think)?;
                     written.push(format!("{seed}:{count}"));
                     keep(&latencies, cpu);
                 }
@@ -120,35 +120,4 @@ fn main() -> io::Result<()> {
         print_table(&all[4..].iter().collect::<Vec<_>>(), idle_base);
     }
     Ok(())
-}
-
-/// Plain appends, checked.
-fn plain(tape: &mut Tape, count: u64, think_us: u64) -> io::Result<(Vec<u64>, u64)> {
-    let mut latencies = Vec::with_capacity(count as usize);
-    let cpu = process_cpu_ns();
-    for _ in 0..count {
-        tape.prepare();
-        if think_us > 0 {
-            std::thread::sleep(Duration::from_micros(think_us));
-        }
-        let began = Instant::now();
-        tape.append()?;
-        latencies.push(began.elapsed().as_nanos() as u64);
-    }
-    let cpu = process_cpu_ns() - cpu;
-    tape.verify(count)?;
-    Ok((latencies, cpu))
-}
-
-fn measure(
-    array: &mut Process,
-    api: Api,
-    seed: u64,
-    count: u64,
-    think_us: u64,
-) -> io::Result<(Vec<u64>, u64)> {
-    let command = format!("measure {} {} {seed} {count} {BLOCKS} {think_us}", pair::VOLUME, api.word());
-    let answer: Value = serde_json::from_str(&array.ask(&command)?)?;
-    let latencies = answer["latencies_ns"].as_array().into_iter().flatten().filter_map(Value::as_u64);
-    Ok((latencies.collect(), answer["cpu_ns"].as_u64().unwrap_or(0)))
 }

@@ -324,7 +324,7 @@ impl Reader {
         &self.link
     }
 
-    /// Waits for the next frame: for `spin` without giving the processor away, then asleep. An error is final, the connection is closed.
+    /// Waits for the next frame: for `spin` without sleeping, then asleep. An error is final, the connection is closed.
     pub fn read_frame(&mut self, spin: Duration) -> Result<Frame, Closed> {
         loop {
             if let Some(frame) = self.read(spin, None)? {
@@ -374,7 +374,8 @@ impl Reader {
             if !spin.is_zero() {
                 let now = Instant::now();
                 if now < *spin_until.get_or_insert(now + spin) {
-                    std::hint::spin_loop();
+                    // A spinner that does not yield keeps the thread it waits for off the core (decision 0001).
+                    rustix::thread::sched_yield();
                     continue;
                 }
             }
