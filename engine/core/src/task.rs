@@ -96,6 +96,16 @@ impl FlowError {
     }
 }
 
+/// What a fold gave.
+#[derive(Debug)]
+pub struct Folded {
+    /// The volume's frozen point, as a tree.
+    pub into: Image,
+    /// The fork point's image of the volume and the same as a tree: two trees differ only where the volume changed, so
+    /// a resync names no more than that.
+    pub fork: Option<(Image, Image)>,
+}
+
 /// How a flow ended.
 #[derive(Debug)]
 pub enum Finished {
@@ -128,7 +138,7 @@ pub enum Finished {
         /// The frozen point that was folded.
         from: Image,
         /// The same content, as a tree.
-        result: Result<Image, FlowError>,
+        result: Result<Box<Folded>, FlowError>,
     },
     /// At the survivor: a round ended.
     Sent {

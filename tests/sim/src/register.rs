@@ -6,7 +6,8 @@
 //! all that time ("forward"); two forward ones must not overlap, and another's `until..from` must not lie inside one.
 //!
 //! - H1: a value is read only after its write was sent; never after its write was refused for certain.
-//! - H2: a write that ended in an error took place by then or never; one whose end was never told may take place any time.
+//! - H2: a write whose end was never told may take place at any later time or never. One that ended in an error may too
+//!   (its entry may be in a log that comes back), but not after a write that was sent later was acknowledged (F89).
 //! - H3: zeroes are written often: a read of zeroes is refused when it fits none of the writes of zeroes, and counted to
 //!   one when it fits only that.
 
@@ -41,6 +42,10 @@ struct Cluster {
     from: Moment,
     /// Latest start of the write or of a read of it.
     until: Moment,
+    /// When it ended in an error.
+    failed_at: Moment,
+    /// When it was acknowledged.
+    acknowledged_at: Moment,
 }
 
 /// What a sector showed and must not have.
@@ -57,7 +62,16 @@ pub struct Violation {
 impl History {
     /// A volume of zeroes.
     pub fn new(sectors: u64) -> History {
-        let first = Cluster { number: 0, zero: true, start: 0, counts: true, from: 0, until: 0 };
+        let first = Cluster {
+            number: 0,
+            zero: true,
+            start: 0,
+            counts: true,
+            from: 0,
+            until: 0,
+            failed_at: NEVER,
+            acknowledged_at: 0,
+        };
         History {
             sectors: vec![vec![first]; sectors as usize],
             writes: BTreeMap::new(),
@@ -69,7 +83,16 @@ impl History {
     /// A write is sent: its number, which is its value unless it writes zeroes.
     pub fn sent(&mut self, sectors: Range<u64>, zero: bool, at: Moment) -> u64 {
         self.newest += 1;
-        let cluster = Cluster { number: self.newest, zero, start: at, counts: false, from: NEVER, until: at };
+        let cluster = Cluster {
+            number: self.newest,
+            zero,
+            start: at,
+            counts: false,
+            from: NEVER,
+            until: at,
+            failed_at: NEVER,
+            acknowledged_at: NEVER,
+        };
         for sector in sectors.clone() {
             self.sectors[sector as usize].push(cluster);
         }
@@ -82,12 +105,13 @@ impl History {
         self.each(number, |cluster| {
             cluster.counts = true;
             cluster.from = cluster.from.min(at);
+            cluster.acknowledged_at = at;
         });
     }
 
     /// It ended in an error that says nothing about what became of it (H2).
     pub fn failed(&mut self, number: u64, at: Moment) {
-        self.each(number, |cluster| cluster.from = cluster.from.min(at));
+        self.each(number, |cluster| cluster.failed_at = at);
     }
 
     /// It was refused or withdrawn for certain. `Err`: it had been read.
@@ -145,6 +169,9 @@ impl History {
             }
             let grown = candidate.with_read(times);
             match clusters.iter().find(|other| other.number != grown.number && grown.contradicts(other)) {
+                _ if clusters.iter().any(|other| candidate.is_ghost_after(other, times)) => {
+                    reason = Some(format!("{candidate:?} had failed before a later write was acknowledged"));
+                }
                 _ if candidate.start > times.end => reason = Some(format!("{candidate:?} was sent later")),
                 Some(other) => reason = Some(format!("read at {times:?}: {grown:?} against {other:?}")),
                 None => fitting.push((at, grown)),
@@ -178,6 +205,11 @@ impl Cluster {
         self.from = self.from.min(times.end);
         self.until = self.until.max(times.start);
         self
+    }
+
+    /// A failed write that shows although another, sent after the failure, was acknowledged before the read.
+    fn is_ghost_after(&self, other: &Cluster, times: &Range<Moment>) -> bool {
+        !self.zero && self.failed_at < other.start && other.acknowledged_at < times.start
     }
 
     fn is_forward(&self) -> bool {

@@ -7,11 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use metropod_dedupe::{Compression, reduce};
+use metropod_dedupe::{Compression, Store, reduce};
 use metropod_journal::{Lsn, PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::{
     ArrayId, DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Span, Time,
 };
+
+use metropod_snapshots::{Image, Nodes};
 
 use super::{Array, DESTAGE_BYTES};
 use crate::catchup::{CatchUp, Flipping};
@@ -19,7 +21,7 @@ use crate::checkpoint::{self, Checkpointed, Draft, PodDraft};
 use crate::door::{Alarm, Effect, Managed};
 use crate::names::VolumeId;
 use crate::pod::{ApplyContext, MergeRequest};
-use crate::task::{Finished, FlowError, Task};
+use crate::task::{Finished, FlowError, Folded, Task};
 
 /// Layers of one volume above which they are folded into its tree.
 const LAYERS_MAX: usize = 8;
@@ -298,15 +300,16 @@ impl Array {
             for (volume, map) in &found.maps {
                 let image = map.image();
                 if image.layers().len() > LAYERS_MAX && !self.background.folding.contains(&(*pod, *volume)) {
-                    deep.push((*pod, *volume, image.clone()));
+                    let fork = found.fork.as_ref().and_then(|fork| fork.image.volumes.get(volume));
+                    deep.push((*pod, *volume, image.clone(), fork.cloned()));
                 }
             }
         }
-        for (pod, volume, from) in deep {
+        for (pod, volume, from, fork) in deep {
             self.background.folding.insert((pod, volume));
             let nodes = self.nodes.clone();
             self.run("fold", async move {
-                let result = metropod_snapshots::fold(&from, &nodes).await.map_err(FlowError::from);
+                let result = fold_with_fork(&from, fork, &nodes).await.map(Box::new);
                 Finished::Folded { pod, volume, from, result }
             });
         }
@@ -348,21 +351,38 @@ impl crate::pod::Pod {
         self.machine.position(self.applied).expect("the last applied entry is held or is the base")
     }
 
-    /// Takes a folded image in place of the layers it came from.
-    fn adopt_fold(
-        &mut self,
-        volume: VolumeId,
-        from: &metropod_snapshots::Image,
-        into: &metropod_snapshots::Image,
-    ) {
+    /// Takes folded images in place of the layers they came from.
+    fn adopt_fold(&mut self, volume: VolumeId, from: &Image, folded: &Folded) {
         if let Some(map) = self.maps.get_mut(&volume) {
             // A volume that was replaced meanwhile has another base; the fold is then simply not used.
-            let _unused = map.rebase(from, into);
+            let _unused = map.rebase(from, &folded.into);
         }
         for image in self.images.values_mut() {
             if image == from {
-                *image = into.clone();
+                *image = folded.into.clone();
             }
         }
+        if let (Some(fork), Some((layered, tree))) = (&mut self.fork, &folded.fork)
+            && let Some(image) = fork.image.volumes.get_mut(&volume)
+            && image == layered
+        {
+            *image = tree.clone();
+        }
     }
+}
+
+async fn fold_with_fork(
+    from: &Image,
+    fork: Option<Image>,
+    nodes: &Nodes<Store>,
+) -> Result<Folded, FlowError> {
+    let into = metropod_snapshots::fold(from, nodes).await?;
+    let fork = match fork {
+        Some(layered) if !layered.layers().is_empty() => {
+            let tree = metropod_snapshots::fold(&layered, nodes).await?;
+            Some((layered, tree))
+        }
+        _ => None,
+    };
+    Ok(Folded { into, fork })
 }
