@@ -23,7 +23,7 @@ pub fn fill(content: u64, block: &mut [u8]) {
     let mut random = [0; 32];
     for group in block.chunks_exact_mut(GROUP_BYTES) {
         for word in random.chunks_exact_mut(8) {
-            word.copy_from_slice(&chance.next().to_le_bytes());
+            word.copy_from_slice(&chance.bits().to_le_bytes());
         }
         let (own, common) = group.split_at_mut(RANDOM_BYTES);
         own.copy_from_slice(&random[..RANDOM_BYTES]);
