@@ -31,7 +31,7 @@ pub use ports::free_port;
 pub use process::{Process, binary};
 pub use proxy::{Proxy, Valve};
 pub use scratch::Scratch;
-pub use tools::{require_tools, run, run_ok, run_ok_within};
+pub use tools::{Tool, require_tools, run, run_ok, run_ok_within};
 pub use wait::wait_until;
 
 /// Journal budget of arrays under test, in bytes: the smallest.

@@ -1,8 +1,9 @@
 //! Other people's programs: found or installed, run with a time limit.
 
 use std::io::Read;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Longest run of a tool.
@@ -75,37 +76,74 @@ pub fn run_ok_within(within: Duration, tool: &str, arguments: &[&str]) -> String
 }
 
 fn run_within(within: Duration, tool: &str, arguments: &[&str]) -> Output {
-    let mut child = Command::new(tool)
-        .args(arguments)
-        .env("PATH", search_path())
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot run {tool}: {error}"));
-    let stdout = drain(child.stdout.take().expect("stdout was asked to be a pipe"));
-    let stderr = drain(child.stderr.take().expect("stderr was asked to be a pipe"));
-    let begin = Instant::now();
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if begin.elapsed() > within => {
-                // Fails only when it has just ended.
-                let _killed = child.kill();
-                let _waited = child.wait();
-                let said = (stdout.join(), stderr.join());
-                panic!("{tool} {arguments:?} did not end within {} s: {said:?}", within.as_secs());
-            }
-            Ok(None) => std::thread::sleep(LOOK_AGAIN),
-            Err(error) => panic!("cannot wait for {tool}: {error}"),
-        }
-    };
-    let joined = |reader: std::thread::JoinHandle<Vec<u8>>| reader.join().expect("readers do not panic");
-    Output { status, stdout: joined(stdout), stderr: joined(stderr) }
+    Tool::start(tool, arguments).wait(within)
 }
 
-fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+/// A tool that runs beside the test. Dropping it kills it.
+#[derive(Debug)]
+pub struct Tool {
+    what: String,
+    child: Child,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Tool {
+    /// Starts it.
+    pub fn start(tool: &str, arguments: &[&str]) -> Tool {
+        let mut child = Command::new(tool)
+            .args(arguments)
+            .env("PATH", search_path())
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {tool}: {error}"));
+        let stdout = Some(drain(child.stdout.take().expect("stdout was asked to be a pipe")));
+        let stderr = Some(drain(child.stderr.take().expect("stderr was asked to be a pipe")));
+        Tool { what: format!("{tool} {arguments:?}"), child, stdout, stderr }
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self, within: Duration) -> Output {
+        let begin = Instant::now();
+        while self.is_running() {
+            if begin.elapsed() > within {
+                self.end();
+                let said = (joined(self.stdout.take()), joined(self.stderr.take()));
+                let said = (String::from_utf8_lossy(&said.0), String::from_utf8_lossy(&said.1));
+                panic!("{} did not end within {} s: {said:?}", self.what, within.as_secs());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        let status = self.child.wait().unwrap_or_else(|error| panic!("{}: {error}", self.what));
+        Output { status, stdout: joined(self.stdout.take()), stderr: joined(self.stderr.take()) }
+    }
+
+    fn end(&mut self) {
+        // Both fail only when it has ended already.
+        let _killed = self.child.kill();
+        let _waited = self.child.wait();
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn joined(reader: Option<JoinHandle<Vec<u8>>>) -> Vec<u8> {
+    reader.map(|reader| reader.join().expect("readers do not panic")).unwrap_or_default()
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         // What was read before an error is all there is.
