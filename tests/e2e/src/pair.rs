@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::array::{Array, ArrayOptions, Mediator};
+use crate::tools::run_ok;
 use crate::proxy::{Proxy, Valve};
 use crate::wait::wait_until;
 
@@ -104,6 +105,12 @@ impl Pair {
                 seen.iter().all(|pod| pod.as_ref().is_ok_and(|pod| pod["failover_preference"] == array));
             if known { Ok(()) } else { Err(format!("{seen:?}")) }
         });
+    }
+
+    /// Both arrays serve the same bytes, says qemu-img.
+    pub fn compare(&self, volume: &str) {
+        let [a, b] = [&self.a, &self.b].map(|array| array.uri(&format!("{POD}::{volume}")));
+        run_ok("qemu-img", &["compare", "-f", "raw", "-F", "raw", &a, &b]);
     }
 
     /// Cuts or heals the link: nothing passes, nothing is closed.
