@@ -6,7 +6,8 @@
 //! all that time ("forward"); two forward ones must not overlap, and another's `until..from` must not lie inside one.
 //!
 //! - H1: a value is read only after its write was sent; never after its write was refused for certain.
-//! - H2: a write that ended in an error took place by then or never; one whose end was never told may take place any time.
+//! - H2: a write that ended in an error, or whose end was never told, may take place any time later, but before every
+//!   write sent after that error: a host that gave it up and wrote again must not find it afterwards.
 //! - H3: zeroes are written often: a read of zeroes is refused when it fits none of the writes of zeroes, and counted to
 //!   one when it fits only that.
 
@@ -41,6 +42,8 @@ struct Cluster {
     from: Moment,
     /// Latest start of the write or of a read of it.
     until: Moment,
+    /// When its host was told that it may or may not have been done.
+    given_up: Moment,
 }
 
 /// What a sector showed and must not have.
@@ -57,7 +60,7 @@ pub struct Violation {
 impl History {
     /// A volume of zeroes.
     pub fn new(sectors: u64) -> History {
-        let first = Cluster { number: 0, zero: true, start: 0, counts: true, from: 0, until: 0 };
+        let first = Cluster { number: 0, zero: true, start: 0, counts: true, from: 0, until: 0, given_up: NEVER };
         History {
             sectors: vec![vec![first]; sectors as usize],
             writes: BTreeMap::new(),
@@ -69,7 +72,15 @@ impl History {
     /// A write is sent: its number, which is its value unless it writes zeroes.
     pub fn sent(&mut self, sectors: Range<u64>, zero: bool, at: Moment) -> u64 {
         self.newest += 1;
-        let cluster = Cluster { number: self.newest, zero, start: at, counts: false, from: NEVER, until: at };
+        let cluster = Cluster {
+            number: self.newest,
+            zero,
+            start: at,
+            counts: false,
+            from: NEVER,
+            until: at,
+            given_up: NEVER,
+        };
         for sector in sectors.clone() {
             self.sectors[sector as usize].push(cluster);
         }
@@ -87,7 +98,7 @@ impl History {
 
     /// It ended in an error that says nothing about what became of it (H2).
     pub fn failed(&mut self, number: u64, at: Moment) {
-        self.each(number, |cluster| cluster.from = cluster.from.min(at));
+        self.each(number, |cluster| cluster.given_up = at);
     }
 
     /// It was refused or withdrawn for certain. `Err`: it had been read.
@@ -187,6 +198,9 @@ impl Cluster {
     fn contradicts(&self, other: &Cluster) -> bool {
         if !other.counts {
             return false;
+        }
+        if self.given_up < other.start && other.from < self.until {
+            return true;
         }
         match (self.is_forward(), other.is_forward()) {
             (true, true) => self.from.max(other.from) < self.until.min(other.until),
