@@ -6,8 +6,8 @@
 //! all that time ("forward"); two forward ones must not overlap, and another's `until..from` must not lie inside one.
 //!
 //! - H1: a value is read only after its write was sent; never after its write was refused for certain.
-//! - H2: a write whose end was never told may take place at any later time or never. One that ended in an error may too
-//!   (its entry may be in a log that comes back), but not after a write that was sent later was acknowledged (F89).
+//! - H2: a write that ended in an error, or whose end was never told, may take place any time later, but before every
+//!   write sent after that error: a host that gave it up and wrote again must not find it afterwards.
 //! - H3: zeroes are written often: a read of zeroes is refused when it fits none of the writes of zeroes, and counted to
 //!   one when it fits only that.
 
@@ -42,10 +42,8 @@ struct Cluster {
     from: Moment,
     /// Latest start of the write or of a read of it.
     until: Moment,
-    /// When it ended in an error.
-    failed_at: Moment,
-    /// When it was acknowledged.
-    acknowledged_at: Moment,
+    /// When its host was told that it may or may not have been done.
+    given_up: Moment,
 }
 
 /// What a sector showed and must not have.
@@ -62,16 +60,7 @@ pub struct Violation {
 impl History {
     /// A volume of zeroes.
     pub fn new(sectors: u64) -> History {
-        let first = Cluster {
-            number: 0,
-            zero: true,
-            start: 0,
-            counts: true,
-            from: 0,
-            until: 0,
-            failed_at: NEVER,
-            acknowledged_at: 0,
-        };
+        let first = Cluster { number: 0, zero: true, start: 0, counts: true, from: 0, until: 0, given_up: NEVER };
         History {
             sectors: vec![vec![first]; sectors as usize],
             writes: BTreeMap::new(),
@@ -90,8 +79,7 @@ impl History {
             counts: false,
             from: NEVER,
             until: at,
-            failed_at: NEVER,
-            acknowledged_at: NEVER,
+            given_up: NEVER,
         };
         for sector in sectors.clone() {
             self.sectors[sector as usize].push(cluster);
@@ -105,13 +93,12 @@ impl History {
         self.each(number, |cluster| {
             cluster.counts = true;
             cluster.from = cluster.from.min(at);
-            cluster.acknowledged_at = at;
         });
     }
 
     /// It ended in an error that says nothing about what became of it (H2).
     pub fn failed(&mut self, number: u64, at: Moment) {
-        self.each(number, |cluster| cluster.failed_at = at);
+        self.each(number, |cluster| cluster.given_up = at);
     }
 
     /// It was refused or withdrawn for certain. `Err`: it had been read.
@@ -169,9 +156,6 @@ impl History {
             }
             let grown = candidate.with_read(times);
             match clusters.iter().find(|other| other.number != grown.number && grown.contradicts(other)) {
-                _ if clusters.iter().any(|other| candidate.is_ghost_after(other, times)) => {
-                    reason = Some(format!("{candidate:?} had failed before a later write was acknowledged"));
-                }
                 _ if candidate.start > times.end => reason = Some(format!("{candidate:?} was sent later")),
                 Some(other) => reason = Some(format!("read at {times:?}: {grown:?} against {other:?}")),
                 None => fitting.push((at, grown)),
@@ -207,11 +191,6 @@ impl Cluster {
         self
     }
 
-    /// A failed write that shows although another, sent after the failure, was acknowledged before the read.
-    fn is_ghost_after(&self, other: &Cluster, times: &Range<Moment>) -> bool {
-        !self.zero && self.failed_at < other.start && other.acknowledged_at < times.start
-    }
-
     fn is_forward(&self) -> bool {
         self.from < self.until
     }
@@ -219,6 +198,9 @@ impl Cluster {
     fn contradicts(&self, other: &Cluster) -> bool {
         if !other.counts {
             return false;
+        }
+        if self.given_up < other.start && other.from < self.until {
+            return true;
         }
         match (self.is_forward(), other.is_forward()) {
             (true, true) => self.from.max(other.from) < self.until.min(other.until),

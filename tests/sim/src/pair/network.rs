@@ -212,7 +212,7 @@ fn words(channel: Channel, payload: &Bytes) -> String {
     match channel {
         Channel::Sync => match SyncFrame::decode(payload.clone()) {
             Ok(SyncFrame::Protocol(_, head, attachment)) => match Message::decode(head, attachment) {
-                Ok(message) => format!("{message:?}").chars().take(600).collect(),
+                Ok(message) => format!("{message:?}").chars().take(900).collect(),
                 Err(error) => format!("{error}"),
             },
             other => format!("{other:?}"),
