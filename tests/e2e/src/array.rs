@@ -191,8 +191,7 @@ impl Array {
 impl Mediator {
     /// Starts one that keeps everything in `base`.
     pub fn start(base: &Path) -> Mediator {
-        let mut mediator =
-            Mediator { directory: base.join("mediator"), address: free_port(), process: None };
+        let mut mediator = Mediator { directory: base.join("mediator"), address: free_port(), process: None };
         mediator.restart();
         mediator
     }

@@ -75,8 +75,13 @@ impl Load {
     pub fn start(oracle: &Arc<Oracle>, options: LoadOptions) -> Load {
         let shared = Arc::new(Shared::default());
         let dice = Dice::new(options.seed);
-        let mut writer =
-            Writer { shared: shared.clone(), oracle: oracle.clone(), options, dice, under_way: BTreeMap::new() };
+        let mut writer = Writer {
+            shared: shared.clone(),
+            oracle: oracle.clone(),
+            options,
+            dice,
+            under_way: BTreeMap::new(),
+        };
         Load { shared, writer: Some(thread::spawn(move || writer.work())) }
     }
 
@@ -214,7 +219,8 @@ impl Writer {
             first = (first / 8 * 8).max(part.start);
         }
         let sectors = first..first + count;
-        let overlaps = |other: &Pending| other.sectors.start < sectors.end && sectors.start < other.sectors.end;
+        let overlaps =
+            |other: &Pending| other.sectors.start < sectors.end && sectors.start < other.sectors.end;
         if self.under_way.values().any(overlaps) {
             return Ok(false);
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::array::{Array, ArrayOptions, Mediator};
-use crate::tools::run_ok;
 use crate::proxy::{Proxy, Valve};
+use crate::tools::run_ok;
 use crate::wait::wait_until;
 
 /// The pod's name.

@@ -101,7 +101,11 @@ impl Process {
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => {
-                    assert!(status.success(), "an asked end is a success, not {status}: {}", self.last_words());
+                    assert!(
+                        status.success(),
+                        "an asked end is a success, not {status}: {}",
+                        self.last_words()
+                    );
                     return;
                 }
                 Ok(None) if begin.elapsed() < END_TIME_MAX => std::thread::sleep(Duration::from_millis(10)),

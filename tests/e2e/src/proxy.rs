@@ -73,9 +73,10 @@ impl Proxy {
 }
 
 fn lead(near: TcpStream, far: TcpStream, valve: &Valve) {
-    let doubled = near.set_nodelay(true).and(far.set_nodelay(true)).and_then(|()| {
-        Ok((near.try_clone()?, far.try_clone()?))
-    });
+    let doubled = near
+        .set_nodelay(true)
+        .and(far.set_nodelay(true))
+        .and_then(|()| Ok((near.try_clone()?, far.try_clone()?)));
     let Ok((near_too, far_too)) = doubled else { return };
     for (from, to) in [(near, far), (far_too, near_too)] {
         let valve = valve.clone();

@@ -17,8 +17,11 @@ pub fn require_tools(tools: &[(&str, &str)]) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let missing = |tools: &[(&str, &str)]| -> Vec<String> {
-        let mut packages: Vec<String> =
-            tools.iter().filter(|(tool, _)| !is_there(tool)).map(|(_, package)| (*package).to_owned()).collect();
+        let mut packages: Vec<String> = tools
+            .iter()
+            .filter(|(tool, _)| !is_there(tool))
+            .map(|(_, package)| (*package).to_owned())
+            .collect();
         packages.dedup();
         packages
     };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metropod_e2e::{
-    Array, Load, LoadOptions, Oracle, Pair, PairOptions, SECTOR_BYTES, Scratch, Target, require_tools, run_ok,
-    scratch, setting,
+    Array, Load, LoadOptions, Oracle, Pair, PairOptions, SECTOR_BYTES, Scratch, Target, require_tools,
+    run_ok, scratch, setting,
 };
 
 const MIB: u64 = 1 << 20;

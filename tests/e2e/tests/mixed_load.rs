@@ -102,4 +102,3 @@ fn qemu_io(array: &Array, commands: &[String]) {
     let shown = run_ok("qemu-io", &arguments);
     assert!(!shown.contains("failed"), "{commands:?} at {}: {shown}", array.name());
 }
-

@@ -60,7 +60,8 @@ pub struct Violation {
 impl History {
     /// A volume of zeroes.
     pub fn new(sectors: u64) -> History {
-        let first = Cluster { number: 0, zero: true, start: 0, counts: true, from: 0, until: 0, given_up: NEVER };
+        let first =
+            Cluster { number: 0, zero: true, start: 0, counts: true, from: 0, until: 0, given_up: NEVER };
         History {
             sectors: vec![vec![first]; sectors as usize],
             writes: BTreeMap::new(),
