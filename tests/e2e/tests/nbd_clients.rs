@@ -280,7 +280,8 @@ fn a_snapshot_is_taken_and_listed_while_clients_are_connected() {
 
 /// Bytes as found on a disk: this test itself, over and over, each time a little different.
 fn real_bytes(count: u64) -> Vec<u8> {
-    let mut bytes = std::fs::read(std::env::current_exe().expect("a test has a program")).expect("it can be read");
+    let mut bytes =
+        std::fs::read(std::env::current_exe().expect("a test has a program")).expect("it can be read");
     let once = bytes.len();
     while (bytes.len() as u64) < count {
         let from = bytes.len();
