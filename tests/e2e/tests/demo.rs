@@ -1,4 +1,5 @@
 //! The demo: one command tells the whole story, and finds nothing wrong.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use metropod_e2e::{metropod, scratch};
 

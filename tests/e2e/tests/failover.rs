@@ -1,4 +1,5 @@
 //! A stretched pod whose arrays die, freeze, or lose sight of each other, under load from both sides.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

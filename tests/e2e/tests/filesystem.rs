@@ -1,4 +1,5 @@
 //! A file system of real files, copied in at one array and read at the other, before and after an array is killed.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::fs;
 use std::path::Path;

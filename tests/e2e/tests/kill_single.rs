@@ -1,4 +1,5 @@
 //! One array is killed again and again under load: nothing acknowledged is lost, and nothing is repaired by hand.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! Real NBD clients against a running array: what they are told, and that what they write is what they read.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::path::Path;
 use std::time::Duration;
