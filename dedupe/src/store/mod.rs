@@ -18,6 +18,7 @@ mod flush;
 mod maintain;
 mod open;
 mod read;
+mod survey;
 mod writer;
 
 pub use error::{OpenError, ReadError, WriteError};
@@ -151,6 +152,8 @@ struct Inner {
     segments: BTreeMap<SegmentId, SegmentRecord>,
     /// Segments whose entries have not been read yet, while opening.
     unloaded: BTreeSet<SegmentId>,
+    /// Found while opening, see [`Store::incomplete`].
+    incomplete: Option<SegmentId>,
     generation: u64,
     next_segment: u64,
     next_run: u64,
@@ -245,6 +248,12 @@ impl Store {
             index_memory_bytes: filters + table + segment_table + cached,
             damaged: inner.damaged,
         }
+    }
+
+    /// The first segment that was missing or shorter than its durable length when the store was opened. What it held
+    /// counts as stored and cannot be read: whoever has no peer to fetch it from must not go on.
+    pub fn incomplete(&self) -> Option<SegmentId> {
+        self.lock().incomplete
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

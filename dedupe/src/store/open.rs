@@ -6,6 +6,7 @@
 //!
 //! - O1: nothing is written to a file that existed, and numbers of existing files are not used again.
 //! - O2: a damaged or missing run costs time, not chunks: the index is rebuilt from all segments.
+//! - O3: a directory with another array's segments is refused (survey.rs).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,14 +14,15 @@ use std::sync::{Arc, Mutex};
 use bytes::{Bytes, BytesMut};
 use metropod_journal::media::{Cause, Create, Io, MediaError};
 
+use super::survey::{Survey, survey};
 use super::{Inner, OpenError, Shared, Store, StoreConfig, WriteError};
 use crate::digest::Digest;
 use crate::files::{OpenFile, SegmentFiles};
 use crate::index::{PageCache, RUN_DIR, Run, RunFault, RunId, run_of_name, run_path};
 use crate::location::{Location, SegmentId};
 use crate::segment::{
-    FOOTER_ENTRY_BYTES, SEGMENT_DIR, SEGMENT_HEADER_BYTES, TRAILER_BYTES, decode_footer, decode_trailer,
-    scan, segment_of_name, segment_path,
+    FOOTER_ENTRY_BYTES, SEGMENT_HEADER_BYTES, TRAILER_BYTES, decode_footer, decode_trailer, scan,
+    segment_path,
 };
 use crate::state::{SegmentRecord, State, StateFault};
 use crate::turn::Turn;
@@ -44,7 +46,8 @@ impl Store {
             duplicates: state.duplicates,
             ..Inner::default()
         };
-        set_leftovers_aside(&io, &state, &mut inner).await?;
+        let survey = survey(&io, &config.array, &state).await?;
+        set_leftovers_aside(&io, &state, survey, &mut inner).await?;
         let runs = open_runs(&io, &config, &state).await?;
         match runs {
             Some(runs) => inner.runs = Arc::new(runs),
@@ -123,15 +126,16 @@ fn empty_state(config: &StoreConfig) -> State {
     }
 }
 
-async fn set_leftovers_aside(io: &Io, state: &State, inner: &mut Inner) -> Result<(), MediaError> {
+async fn set_leftovers_aside(
+    io: &Io,
+    state: &State,
+    survey: Survey,
+    inner: &mut Inner,
+) -> Result<(), MediaError> {
     let from = state.generation + 1;
-    for name in io.list(SEGMENT_DIR).await? {
-        let Some(id) = segment_of_name(&name) else { continue };
-        inner.next_segment = inner.next_segment.max(id.0.saturating_add(1));
-        if !inner.segments.contains_key(&id) {
-            inner.obsolete.push((from, segment_path(id)));
-        }
-    }
+    inner.next_segment = survey.next;
+    inner.incomplete = survey.incomplete;
+    inner.obsolete.extend(survey.leftovers.into_iter().map(|id| (from, segment_path(id))));
     let named: BTreeMap<RunId, ()> = state.runs.iter().map(|run| (run.id, ())).collect();
     for name in io.list(RUN_DIR).await? {
         let Some(id) = run_of_name(&name) else { continue };
