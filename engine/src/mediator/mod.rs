@@ -12,6 +12,7 @@
 mod client;
 mod clock;
 mod consent;
+mod directory;
 mod door;
 mod server;
 mod store;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use client::{MediatorClient, MediatorClientConfig, MediatorEvent, MediatorSink};
 pub use consent::{consents, sign};
+pub use directory::DirectoryError;
 pub use server::{MediatorConfig, MediatorServer, ServeError, serve};
 pub use store::StoreError;
 
