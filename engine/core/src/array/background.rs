@@ -188,8 +188,11 @@ impl Array {
     /// Remembers how a flow ended, so that a failing one is tried again at intervals (B3).
     fn note(&mut self, now: Time, flow: &'static str, error: Option<FlowError>) {
         self.background.retry_at = error.map(|_| now + RETRY_AFTER);
-        self.background.no_space = error.is_some_and(|error| error.is_no_space());
-        if error.is_some() {
+        let no_space = error.is_some_and(|error| error.is_no_space());
+        let was_full = std::mem::replace(&mut self.background.no_space, no_space);
+        if no_space && !was_full {
+            self.effects.push_back(Effect::Alarm(Alarm::NoSpace));
+        } else if error.is_some() && !no_space {
             self.effects.push_back(Effect::Alarm(Alarm::FlowFailed { flow }));
         }
     }

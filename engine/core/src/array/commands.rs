@@ -77,6 +77,10 @@ impl Array {
         if self.pod_named(&name).is_some() || self.pods.contains_key(&pod) {
             return Err(ManageError::PodExists);
         }
+        // It would wait for a checkpoint that there is no room for.
+        if self.background.no_space {
+            return Err(ManageError::NoSpace);
+        }
         let setup = self.setup(pod, None, None);
         let machine = Machine::found(setup, now);
         self.add_pod(now, pod, machine, Namespace::new(name));

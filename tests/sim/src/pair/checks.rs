@@ -232,7 +232,10 @@ impl Pair {
                 }
             }
             Alarm::CorruptEntry(_) => self.fail(&format!("site {site} raises {alarm:?}")),
-            Alarm::JournalPoisoned(_) | Alarm::FlowFailed { .. } | Alarm::TransferFailed(_) => {}
+            Alarm::JournalPoisoned(_)
+            | Alarm::NoSpace
+            | Alarm::FlowFailed { .. }
+            | Alarm::TransferFailed(_) => {}
         }
     }
 
