@@ -86,7 +86,8 @@ fn make_noise(address: SocketAddr, mut dice: Dice, stop: &AtomicBool, visits: &A
         let Some(mut stream) = connect(address) else { continue };
         visits.fetch_add(1, Ordering::Relaxed);
         let begin = BEGINNINGS[dice.below(BEGINNINGS.len() as u64) as usize];
-        let length = dice.below(if dice.below(2) == 0 { 64 } else { NOISE_BYTES_MAX });
+        let length_max = if dice.below(2) == 0 { 64 } else { NOISE_BYTES_MAX };
+        let length = dice.below(length_max);
         let mut noise = begin.to_vec();
         noise.extend((0..length).map(|_| dice.roll() as u8));
         // Being cut off is what a stranger has to expect.
@@ -102,7 +103,8 @@ fn drip(address: SocketAddr, stop: &AtomicBool) {
     let mut streams: Vec<(TcpStream, usize)> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         if streams.len() < BEGINNINGS.len() {
-            streams.extend(connect(address).map(|stream| (stream, streams.len())));
+            let beginning = streams.len();
+            streams.extend(connect(address).map(|stream| (stream, beginning)));
         }
         streams.retain_mut(|(stream, at)| {
             let bytes = BEGINNINGS[*at % BEGINNINGS.len()];

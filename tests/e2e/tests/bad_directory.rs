@@ -60,13 +60,13 @@ fn refuse(array: &Array, what: &str, says: &[&str]) {
 }
 
 /// Text where bytes of a format should begin.
-fn text(content: &mut Vec<u8>) {
+fn text(content: &mut [u8]) {
     let length = content.len().min(96);
     content[..length].fill(b'x');
 }
 
 /// The version field at 8 is 9, and the check of the first `CHECK_AT` bytes is right.
-fn version<const CHECK_AT: usize>(content: &mut Vec<u8>) {
+fn version<const CHECK_AT: usize>(content: &mut [u8]) {
     content[8] = 9;
     let check = crc32c::crc32c(&content[..CHECK_AT]);
     content[CHECK_AT..CHECK_AT + 4].copy_from_slice(&check.to_le_bytes());
@@ -87,18 +87,18 @@ fn cut_the_end(content: &mut Vec<u8>) {
 #[test]
 fn a_file_with_a_wrong_magic_is_named_and_harms_nothing() {
     let scratch = scratch!("wrong-magic");
-    let text = |file, says| damage(file, "is text", text, says);
+    let foreign = |file, says| damage(file, "is text", |content| text(content), says);
     refuse_each(
         scratch.path(),
         &[
-            text("superblock", &["superblock is not a metropod superblock; "]),
-            text("identity", &["identity: not an identity", "; restore it"]),
-            text("CURRENT", &["CURRENT does not name a manifest; "]),
-            text("manifest-", &["manifest-", "is not a metropod manifest; put the right file back"]),
-            text("journal/", &["000001.seg in the journal directory is not a journal segment; "]),
-            text("segments/", &["segments/0000000000000001.seg is not the segment it is named after; "]),
-            text("layers/", &[".run: it is no file of map layers, or damaged; "]),
-            text("starts", &["starts does not hold a number; "]),
+            foreign("superblock", &["superblock is not a metropod superblock; "]),
+            foreign("identity", &["identity: not an identity", "; restore it"]),
+            foreign("CURRENT", &["CURRENT does not name a manifest; "]),
+            foreign("manifest-", &["manifest-", "is not a metropod manifest; put the right file back"]),
+            foreign("journal/", &["000001.seg in the journal directory is not a journal segment; "]),
+            foreign("segments/", &["segments/0000000000000001.seg is not the segment it is named after; "]),
+            foreign("layers/", &[".run: it is no file of map layers, or damaged; "]),
+            foreign("starts", &["starts does not hold a number; "]),
         ],
     );
 }
@@ -121,11 +121,11 @@ fn a_file_of_another_version_is_named_and_needs_the_release_that_wrote_it() {
             damage(
                 "journal/",
                 "is newer",
-                version::<60>,
+                |content| version::<60>(content),
                 &["000001.seg", "version 9", "; use the program that wrote it"],
             ),
-            damage("segments/", "is newer", version::<60>, SAYS),
-            damage("layers/", "is newer", version::<36>, SAYS),
+            damage("segments/", "is newer", |content| version::<60>(content), SAYS),
+            damage("layers/", "is newer", |content| version::<36>(content), SAYS),
             damage(
                 "identity",
                 "is newer",
