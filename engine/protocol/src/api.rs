@@ -73,6 +73,8 @@ pub enum Input {
         /// With this array's key.
         signature: Bytes,
     },
+    /// The journal has failed: nothing will be durable here until the next start.
+    DiskFailed,
     /// A deadline passed.
     Tick,
     /// The failover preference changed (it is in the log by then).

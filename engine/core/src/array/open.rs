@@ -21,6 +21,7 @@ use metropod_protocol::{ArrayId, Index, Machine, PodId, Replay, RestartError, Ti
 use metropod_snapshots::{Layer, LayerId, Nodes};
 
 use super::closing::Closing;
+use super::room::in_order;
 use super::{Array, ArrayConfig, BulkPort, background::Background, commands::Pending};
 use crate::checkpoint::{self, CURRENT, LayerPlaces, PodDraft};
 use crate::codec::DecodeError;
@@ -110,6 +111,16 @@ pub enum OpenError {
     /// A pod's log cannot be put together.
     #[error("pod log: {0}")]
     Log(#[from] RestartError),
+    /// The journal lacks entries that the manifest's maps contain.
+    #[error(
+        "a pod's log ends at entry {end}, its maps contain entry {applied}: the journal is damaged; bring this copy level from its peer"
+    )]
+    LogTooShort {
+        /// Last entry found.
+        end: u64,
+        /// Last entry applied.
+        applied: u64,
+    },
 }
 
 /// Number of an array's first checkpoint.
@@ -183,6 +194,7 @@ impl Array {
             links: BTreeSet::new(),
             mediator: None,
             admission: VecDeque::new(),
+            review_admission: false,
             background: Background::after(found.number),
             layer_places: found.places,
             commands: Pending::default(),
@@ -217,6 +229,9 @@ impl Array {
             })
             .collect();
         let end = entries.last().map_or(state.base.index, |entry| entry.index);
+        if end < draft.applied {
+            return Err(OpenError::LogTooShort { end: end.0, applied: draft.applied.0 });
+        }
         let machine = Machine::restart(setup, state, entries, now)?;
         let mut pod = Pod::new(Parts {
             id: draft.id,
@@ -228,12 +243,12 @@ impl Array {
             fork: draft.fork,
         });
         pod.unapplied = unapplied;
-        // The journal may hold an index twice, before and after a cut: the later one counts.
+        // The journal may hold an index twice, as a copy or before and after a cut: the later one counts.
         let mut lsns: BTreeMap<Index, Lsn> = BTreeMap::new();
         for (index, lsn) in replayed.lsns {
             lsns.insert(index, lsn);
         }
-        pod.entry_lsns = lsns.into_iter().filter(|(index, _)| *index <= end).collect();
+        pod.entry_lsns = in_order(lsns.into_iter().filter(|(index, _)| *index <= end));
         pod.freeze_wanted = replayed.freeze.filter(|(config, index)| {
             *index >= pod.applied && pod.fork.as_ref().is_none_or(|fork| fork.config != *config)
         });

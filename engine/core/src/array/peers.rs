@@ -88,7 +88,8 @@ impl Array {
     }
 
     fn pods_with(&self, peer: ArrayId) -> Vec<PodId> {
-        self.pods.values().filter(|pod| pod.peer() == Some(peer)).map(|pod| pod.id).collect()
+        let born = self.pods.values().filter(|pod| pod.born_with.is_none());
+        born.filter(|pod| pod.peer() == Some(peer)).map(|pod| pod.id).collect()
     }
 
     // ---- the survivor's side

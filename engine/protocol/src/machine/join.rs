@@ -96,7 +96,7 @@ impl Machine {
     pub fn state_after_flip(&self, base: Position) -> Option<DurableState> {
         self.out_of_sync?;
         if self.log.position(base.index).is_some_and(|mine| mine == base) {
-            return Some(self.durable_state(base.index.min(self.committed)));
+            return Some(self.durable_state(base.index.min(self.committed), true));
         }
         if base.index < self.committed {
             return None;

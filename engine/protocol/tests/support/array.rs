@@ -261,7 +261,7 @@ impl World {
 
     pub fn checkpoint(&mut self, array: usize) {
         let Some(machine) = &self.arrays[array].machine else { return };
-        let state = machine.durable_state(machine.committed());
+        let state = machine.durable_state(machine.committed(), true);
         let chains = self.arrays[array].chains[..state.base.index.0 as usize].to_vec();
         let boot = self.arrays[array].boot;
         let delay = self.random.below(ms(5));

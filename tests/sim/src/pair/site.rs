@@ -181,6 +181,10 @@ impl Pair {
         if self.sites[site].array.is_some() {
             return;
         }
+        // Errors planned for what ran here before.
+        if !self.sites[site].media.is_dark() {
+            self.sites[site].media.heal();
+        }
         for attempt in 0..100 {
             if self.random.chance(cut_percent) && attempt < 5 {
                 let effects = self.random.below(20);
