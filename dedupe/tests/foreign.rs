@@ -1,4 +1,5 @@
 //! Files that are not the store's own, or not whole: named at the opening, never removed.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod common;
 
