@@ -130,7 +130,7 @@ impl Machine {
             Input::SetPreference(preferred) => self.setup.preferred = preferred,
             Input::SetMediator(mediator) => self.setup.mediator = mediator,
             Input::Invite { peer } => self.invite(peer),
-            Input::SuffixPossible => self.on_suffix_possible(),
+            Input::SuffixPossible { after } => self.on_suffix_possible(after),
             Input::Flipped(state) => self.on_flipped(now, *state),
             Input::Trim { through } => self.trim(through),
         }

@@ -197,7 +197,8 @@ impl Array {
                 found.catch_up_with = Some((sending.peer, sending.to));
                 if now.since(sending.began) < ROUND_SHORT {
                     found.catch_up = CatchUp::Suffix { peer: sending.peer };
-                    self.step_pod(now, pod, MachineInput::SuffixPossible);
+                    let after = sending.to.index;
+                    self.step_pod(now, pod, MachineInput::SuffixPossible { after });
                 } else {
                     self.start_round(now, pod);
                 }
