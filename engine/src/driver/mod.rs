@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use metropod_core::task::Task;
+use metropod_core::task::{Task, WaitsFor};
 use metropod_core::{Alarm, Array, Channel, Effect, Input};
 use metropod_journal::Append;
 use metropod_journal::media::{Durability, Media};
@@ -184,9 +184,9 @@ impl Driver {
         self.appender.submit(append);
     }
 
-    /// Runs a closure on a worker thread.
+    /// Runs a closure that ends by itself on a worker thread.
     pub(crate) fn run(&self, work: impl FnOnce() + Send + 'static) {
-        self.workers.run(Box::new(work));
+        self.workers.run(WaitsFor::Media, Box::new(work));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -267,11 +267,12 @@ impl Driver {
 
     fn run_task(self: &Arc<Self>, task: Task) {
         let driver = self.clone();
-        self.run(move || {
+        let work = move || {
             let finished = block_on(task.future);
             if !driver.is_stopping() {
                 driver.tell(Input::Finished(finished));
             }
-        });
+        };
+        self.workers.run(task.waits_for, Box::new(work));
     }
 }
