@@ -394,7 +394,7 @@ impl std::fmt::Debug for Array {
     }
 }
 
-fn core_config(options: &Options, identity: &Identity) -> Result<ArrayConfig, OpenError> {
+pub(crate) fn core_config(options: &Options, identity: &Identity) -> Result<ArrayConfig, OpenError> {
     let mut seed = [0; 32];
     fill_random(&mut seed).map_err(OpenError::System)?;
     let mut salt = [0; 8];

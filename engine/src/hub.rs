@@ -15,10 +15,10 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 use metropod_core::{Alarm, BulkPort, Channel, Input};
 use metropod_protocol::{ArrayId, MediatorRequest, PodId, Statement};
 
-use crate::driver::{Driver, Outside};
+use crate::driver::{Asking, Driver, Outside};
 use crate::identity::Identity;
 use crate::link::{self, Link, LinkEvent};
-use crate::mediator::{self, MediatorClient, MediatorClientConfig, MediatorEvent};
+use crate::mediator::{self, MediatorClient, MediatorClientConfig, MediatorEvent, MediatorSession};
 use crate::{reading, wire};
 
 /// Kind of every frame on array connections; the core's own frames tell the rest.
@@ -71,11 +71,11 @@ impl Hub {
         let hub = Arc::downgrade(self);
         let sink = Box::new(move |event| {
             let Some(driver) = hub.upgrade().and_then(|hub| hub.driver()) else { return };
-            driver.tell(match event {
-                MediatorEvent::Up { mediator } => Input::MediatorUp { mediator },
-                MediatorEvent::Down => Input::MediatorDown,
-                MediatorEvent::Reply(reply) => Input::MediatorReply(reply),
-            });
+            match event {
+                MediatorEvent::Up { mediator, session } => driver.mediator_up(mediator, Box::new(session)),
+                MediatorEvent::Down => driver.mediator_down(),
+                MediatorEvent::Reply(reply) => driver.tell(Input::MediatorReply(reply)),
+            }
         });
         let client = MediatorClient::start(config, sink)?;
         *self.lock_mediator() = Some(client);
@@ -163,12 +163,6 @@ impl Outside for Hub {
         }
     }
 
-    fn ask(&self, request: MediatorRequest) {
-        if let Some(mediator) = self.lock_mediator().as_ref() {
-            mediator.send(&request);
-        }
-    }
-
     fn sign(&self, statement: &Statement) -> Bytes {
         mediator::sign(&self.identity, statement)
     }
@@ -195,6 +189,16 @@ impl Outside for Hub {
             alarms.remove(0);
         }
         alarms.push((alarm, told.unwrap_or_else(Instant::now)));
+    }
+}
+
+impl Asking for MediatorSession {
+    fn queue(&self, request: &MediatorRequest) {
+        MediatorSession::queue(self, request);
+    }
+
+    fn flush(&self) {
+        MediatorSession::flush(self);
     }
 }
 

@@ -19,7 +19,7 @@ mod store;
 
 use std::time::Duration;
 
-pub use client::{MediatorClient, MediatorClientConfig, MediatorEvent, MediatorSink};
+pub use client::{MediatorClient, MediatorClientConfig, MediatorEvent, MediatorSession, MediatorSink};
 pub use consent::{consents, sign};
 pub use directory::DirectoryError;
 pub use server::{MediatorConfig, MediatorServer, ServeError, serve};

@@ -22,7 +22,7 @@ use crate::checkpoint::{self, Checkpointed, Draft, PodDraft};
 use crate::door::{Alarm, Effect, Managed};
 use crate::names::VolumeId;
 use crate::pod::{ApplyContext, MergeRequest};
-use crate::task::{Finished, FlowError, Folded, Task};
+use crate::task::{Finished, FlowError, Folded, Task, WaitsFor};
 
 /// Layers of one volume above which they are folded into its tree.
 const LAYERS_MAX: usize = 8;
@@ -129,7 +129,17 @@ impl Array {
     }
 
     pub(super) fn run(&mut self, name: &'static str, flow: impl Future<Output = Finished> + Send + 'static) {
-        self.effects.push_back(Effect::Run(Task { name, future: Box::pin(flow) }));
+        self.run_waiting(WaitsFor::Media, name, flow);
+    }
+
+    /// Starts a flow that needs the other array to go on.
+    pub(super) fn run_waiting(
+        &mut self,
+        waits_for: WaitsFor,
+        name: &'static str,
+        flow: impl Future<Output = Finished> + Send + 'static,
+    ) {
+        self.effects.push_back(Effect::Run(Task { name, waits_for, future: Box::pin(flow) }));
     }
 
     pub(super) fn run_merge(&mut self, pod: PodId, request: MergeRequest) {
