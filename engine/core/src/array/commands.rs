@@ -29,6 +29,8 @@ pub(super) enum Then {
 pub(super) struct Pending {
     after_checkpoint: Vec<(u64, Then)>,
     stretches: Vec<(RequestId, PodId, ArrayId)>,
+    /// Pods being made, and who waits for them.
+    births: Vec<(RequestId, PodId)>,
 }
 
 impl Pending {
@@ -83,9 +85,23 @@ impl Array {
         }
         let setup = self.setup(pod, None, None);
         let machine = Machine::found(setup, now);
-        let number = self.add_pod(now, pod, machine, Namespace::new(name));
-        self.commands.after_checkpoint(number, Then::Answer(request, Managed::Done));
+        self.add_pod(now, pod, machine, Namespace::new(name));
+        self.commands.births.push((request, pod));
         Ok(())
+    }
+
+    /// A pod is made once a manifest names it and its first entry is durable: it serves.
+    pub(super) fn answer_births(&mut self, now: Time) {
+        let pods = &self.pods;
+        let serves = |pod: &PodId| {
+            pods.get(pod)
+                .is_none_or(|found| found.born_with.is_none() && found.machine.serving(now) != Serving::Held)
+        };
+        let born: Vec<(RequestId, PodId)> =
+            self.commands.births.extract_if(.., |(_, pod)| serves(pod)).collect();
+        for (request, _) in born {
+            self.managed(request, Ok(Managed::Done));
+        }
     }
 
     fn submit_change(

@@ -27,6 +27,7 @@ impl Array {
             }
             self.background(now);
             self.admit(now);
+            self.answer_births(now);
             if self.touched.is_empty() {
                 break;
             }

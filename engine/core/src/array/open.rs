@@ -199,7 +199,7 @@ impl Array {
             layer_places: found.places,
             commands: Pending::default(),
             poisoned: None,
-            next_round: 0,
+            next_round: first_round(&config.seed),
             closing: Closing::default(),
             bulk,
             config,
@@ -256,6 +256,13 @@ impl Array {
         self.pods.insert(pod.id, pod);
         Ok(())
     }
+}
+
+/// Rounds of different starts have different numbers, so that a joiner's late word about an old one is not taken for the
+/// new one's.
+fn first_round(seed: &[u8; 32]) -> u64 {
+    let (bytes, _) = seed.split_first_chunk::<8>().expect("the seed is longer");
+    u64::from_le_bytes(*bytes) >> 1
 }
 
 fn replay_record(

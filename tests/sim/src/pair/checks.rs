@@ -22,8 +22,8 @@ pub const HEAL: Nanos = ms(60_000);
 impl Pair {
     /// Ends the run: an oracle does not hold.
     pub(super) fn fail(&self, what: &str) -> ! {
-        for site in 0..2 {
-            if let Some(pod) = self.array(site).and_then(|array| array.pod(POD)) {
+        for (site, pod) in [(0, POD), (1, POD), (0, NEIGHBOUR), (1, NEIGHBOUR)] {
+            if let Some(pod) = self.array(site).and_then(|array| array.pod(pod)) {
                 let now = self.sites[site].clock(self.now);
                 let machine = pod.machine();
                 eprintln!(
