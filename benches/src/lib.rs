@@ -18,7 +18,6 @@ pub mod process;
 pub mod proxy;
 pub mod rsync;
 pub mod setting;
-pub mod side_by_side;
 pub mod tape;
 pub mod twin;
 pub mod writes;

@@ -1,22 +1,21 @@
-//! E2: BLAKE3 of many 4 KiB blocks side by side against one after the other.
+//! E2: BLAKE3 of many 4 KiB blocks side by side (`digest_blocks`) against one after the other.
 //!
 //! `e2_side_by_side [--rounds N] [--blocks N] [--dir DIRECTORY] [--json]`. Gate: 1.6 times as fast at 16 blocks. Every
-//! round compares every name with that of `blake3::keyed_hash`.
+//! round compares every name with that of `digest`.
 
 use std::hint::black_box;
 use std::io;
 use std::time::Instant;
 
-use blake3::platform::Platform;
 use metropod_benches::arguments::Arguments;
+use metropod_benches::contents::BLOCK_BYTES;
 use metropod_benches::experiment::{Report, Variant, alternate};
-use metropod_benches::side_by_side::{BLOCK_BYTES, keyed_hashes};
 use metropod_benches::{contents, setting};
+use metropod_dedupe::{Digest, Domain, digest, digest_blocks};
 use serde_json::json;
 
 /// Blocks per call.
 const BATCHES: [usize; 12] = [1, 2, 4, 5, 6, 7, 8, 10, 11, 12, 16, 32];
-const CONTEXT: &str = "metropod experiment 2";
 
 type Block = [u8; BLOCK_BYTES];
 
@@ -26,28 +25,25 @@ fn main() -> io::Result<()> {
     let directory = arguments.directory()?;
     let setting = json!({
         "setting": setting::describe(directory.path()), "blocks": count, "block_bytes": BLOCK_BYTES,
-        "lanes": Platform::detect().simd_degree(), "platform": format!("{:?}", Platform::detect()),
-        "rounds": rounds, "blake3": "keyed, as the product uses it",
+        "rounds": rounds,
     });
-    let key = blake3::derive_key(CONTEXT, b"");
     let blocks: Vec<Box<Block>> = (1..=count).map(filled).collect();
     let blocks: Vec<&Block> = blocks.iter().map(|block| &**block).collect();
-    let expected: Vec<[u8; 32]> =
-        blocks.iter().map(|block| *blake3::keyed_hash(&key, &block[..]).as_bytes()).collect();
+    let expected: Vec<Digest> = blocks.iter().map(|block| digest(Domain::Data, &block[..])).collect();
 
     let mut variants = vec![Variant::new("one after the other", |_| {
         let began = Instant::now();
-        let names: Vec<[u8; 32]> =
-            blocks.iter().map(|block| *blake3::keyed_hash(&key, black_box(&block[..])).as_bytes()).collect();
+        let names: Vec<Digest> =
+            blocks.iter().map(|block| digest(Domain::Data, black_box(&block[..]))).collect();
         per_block(began, count, &names, &expected)
     })];
     for batch in BATCHES {
-        let (blocks, expected, key) = (&blocks, &expected, &key);
+        let (blocks, expected) = (&blocks, &expected);
         variants.push(Variant::new(&format!("{batch} side by side"), move |_| {
             let began = Instant::now();
             let mut names = Vec::with_capacity(blocks.len());
             for blocks in blocks.chunks(batch) {
-                names.extend(keyed_hashes(key, black_box(blocks)));
+                names.extend(digest_blocks(Domain::Data, black_box(blocks)));
             }
             per_block(began, count, &names, expected)
         }));
@@ -71,7 +67,11 @@ fn filled(content: u64) -> Box<Block> {
     block
 }
 
-fn per_block(began: Instant, count: u64, names: &[[u8; 32]], expected: &[[u8; 32]]) -> io::Result<f64> {
+fn per_block(began: Instant, count: u64, names: &[Digest], expected: &[Digest]) -> io::Result<f64> {
     let us = began.elapsed().as_nanos() as f64 / 1e3 / count as f64;
-    if names == expected { Ok(us) } else { Err(io::Error::other("a name differs from blake3::keyed_hash")) }
+    if names == expected {
+        Ok(us)
+    } else {
+        Err(io::Error::other("a name differs from that of the block alone"))
+    }
 }

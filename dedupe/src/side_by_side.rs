@@ -13,18 +13,18 @@
 use blake3::IncrementCounter;
 use blake3::platform::{Platform, words_from_le_bytes_32};
 
-/// Length of a block, in bytes: four leaves, two parents, one root.
-pub const BLOCK_BYTES: usize = 4096;
-/// Most blocks hashed together; as many lanes as any platform has.
-pub const GROUP: usize = 16;
+use crate::reduce::BLOCK_BYTES;
+
+/// A block's tree: four leaves, two parents, one root.
+const LEAVES: usize = 4;
+const LEAF_BYTES: usize = 1024;
 
 /// Blocks from which 16 lanes cost less than 8 and the rest alone (measured: docs/decisions/0006).
 const WORTH_16: usize = 11;
 /// Blocks from which 8 lanes cost less than hashing alone.
 const WORTH_8: usize = 5;
 
-const LEAF_BYTES: usize = 1024;
-const LEAVES: usize = BLOCK_BYTES / LEAF_BYTES;
+const _: () = assert!(LEAVES * LEAF_BYTES == BLOCK_BYTES);
 const NAME_BYTES: usize = 32;
 const PAIR_BYTES: usize = 2 * NAME_BYTES;
 
@@ -35,11 +35,11 @@ const PARENT: u8 = 1 << 2;
 const ROOT: u8 = 1 << 3;
 const KEYED_HASH: u8 = 1 << 4;
 
-type Block = [u8; BLOCK_BYTES];
-type Name = [u8; NAME_BYTES];
+pub(crate) type Block = [u8; BLOCK_BYTES];
+pub(crate) type Name = [u8; NAME_BYTES];
 
 /// The keyed hash of each block.
-pub fn keyed_hashes(key: &[u8; 32], blocks: &[&Block]) -> Vec<Name> {
+pub(crate) fn keyed_hashes(key: &[u8; 32], blocks: &[&Block]) -> Vec<Name> {
     let platform = Platform::detect();
     let words = words_from_le_bytes_32(key);
     let mut names = Vec::with_capacity(blocks.len());
@@ -104,12 +104,17 @@ fn hash_pairs<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contents;
+
+    fn noise(seed: u8) -> Block {
+        let mut block = [0; BLOCK_BYTES];
+        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut block);
+        block
+    }
 
     #[test]
     fn every_block_of_every_count_has_the_name_it_has_alone() {
         let key = blake3::derive_key("a key of the test", b"");
-        let blocks: Vec<Block> = (0..40).map(|n| contents::block(n).try_into().unwrap()).collect();
+        let blocks: Vec<Block> = (0..40).map(noise).collect();
         for count in 0..blocks.len() {
             let blocks: Vec<&Block> = blocks[..count].iter().collect();
             let expected: Vec<Name> =
