@@ -56,6 +56,11 @@ pub fn alternate(
 }
 
 impl Outcome {
+    /// Figures taken otherwise.
+    pub fn of(name: &str, unit: &'static str, rounds: Vec<f64>) -> Outcome {
+        Outcome { name: name.to_owned(), unit, rounds }
+    }
+
     /// Of the rounds.
     pub fn median(&self) -> f64 {
         median(&self.rounds)

@@ -11,6 +11,7 @@ pub mod experiment;
 pub mod figures;
 pub mod filters;
 pub mod fio;
+pub mod group_commit;
 pub mod image;
 pub mod load;
 pub mod many_chunks;
