@@ -15,6 +15,7 @@ pub mod group_commit;
 pub mod image;
 pub mod load;
 pub mod many_chunks;
+pub mod mark;
 pub mod memory;
 pub mod pair;
 pub mod park;
