@@ -7,6 +7,7 @@ pub mod array_process;
 pub mod chance;
 pub mod clock;
 pub mod contents;
+pub mod counted_nodes;
 pub mod experiment;
 pub mod figures;
 pub mod filters;
