@@ -11,6 +11,9 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+use crate::reduce::BLOCK_BYTES;
+use crate::side_by_side::keyed_hashes;
+
 /// Context of the key for data blocks (format).
 const CONTEXT_DATA: &str = "metropod 2026-08 chunk digest: data block";
 /// Context of the key for tree nodes; the key of a level is derived from this one and the level (format).
@@ -110,8 +113,17 @@ fn keys() -> &'static Keys {
 ///
 /// A node level of [`NODE_LEVELS`] or more is a bug of the caller.
 pub fn digest(domain: Domain, content: &[u8]) -> Digest {
+    Digest(*blake3::keyed_hash(key_of(domain), content).as_bytes())
+}
+
+/// The digest of each block in `domain`, as [`digest`] gives it; faster for five blocks or more.
+pub fn digest_blocks(domain: Domain, blocks: &[&[u8; BLOCK_BYTES]]) -> Vec<Digest> {
+    keyed_hashes(key_of(domain), blocks).into_iter().map(Digest).collect()
+}
+
+fn key_of(domain: Domain) -> &'static [u8; 32] {
     let keys = keys();
-    let key = match domain {
+    match domain {
         Domain::Data => &keys.data,
         Domain::Node { level } => {
             assert!(usize::from(level) < NODE_LEVELS, "a tree has less than {NODE_LEVELS} levels");
@@ -119,8 +131,7 @@ pub fn digest(domain: Domain, content: &[u8]) -> Digest {
         }
         Domain::Volume => &keys.volume,
         Domain::Pod => &keys.pod,
-    };
-    Digest(*blake3::keyed_hash(key, content).as_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -140,6 +151,9 @@ mod tests {
         ];
         for (domain, expected) in golden {
             assert_eq!(digest(domain, &block).to_string(), expected, "{domain:?}");
+            for name in digest_blocks(domain, &[&block; 40]) {
+                assert_eq!(name.to_string(), expected, "{domain:?}, side by side");
+            }
         }
     }
 

@@ -6,11 +6,12 @@ mod index;
 mod location;
 mod reduce;
 mod segment;
+mod side_by_side;
 mod state;
 mod store;
 mod turn;
 
-pub use digest::{DIGEST_BYTES, Digest, Domain, NODE_LEVELS, digest};
+pub use digest::{DIGEST_BYTES, Digest, Domain, NODE_LEVELS, digest, digest_blocks};
 pub use location::{Location, SegmentId};
 pub use reduce::{
     BLOCK_BYTES, Compression, ExpandError, Form, LZ4_SAVING_BYTES_MIN, Payload, RAW_BYTES_MAX, Reduced,

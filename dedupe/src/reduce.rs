@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 
-use crate::digest::{Digest, Domain, digest};
+use crate::digest::{Digest, Domain, digest, digest_blocks};
 
 /// Length of a block of a volume, in bytes (format).
 pub const BLOCK_BYTES: usize = 4096;
@@ -130,10 +130,22 @@ pub fn reduce(block: &[u8], compression: Compression) -> Reduced {
     Reduced::Chunk { digest: digest(Domain::Data, block), payload: pack(block, compression) }
 }
 
-/// Reduces many data blocks of [`BLOCK_BYTES`] each, in order; the length must be a multiple of that.
+/// Reduces many data blocks of [`BLOCK_BYTES`] each, in order; the length must be a multiple of that. As [`reduce`] does
+/// with each, but they are hashed side by side.
 pub fn reduce_blocks(blocks: &[u8], compression: Compression) -> Vec<Reduced> {
-    assert!(blocks.len().is_multiple_of(BLOCK_BYTES), "callers cut requests at block boundaries");
-    blocks.chunks_exact(BLOCK_BYTES).map(|block| reduce(block, compression)).collect()
+    let (blocks, rest) = blocks.as_chunks::<BLOCK_BYTES>();
+    assert!(rest.is_empty(), "callers cut requests at block boundaries");
+    let zero: Vec<bool> = blocks.iter().map(|block| is_zero(block)).collect();
+    let chunks = blocks.iter().zip(&zero).filter(|(_, zero)| !**zero).map(|(block, _)| block);
+    let mut digests = digest_blocks(Domain::Data, &chunks.collect::<Vec<_>>()).into_iter();
+    let reduced = |(block, zero): (&[u8; BLOCK_BYTES], bool)| match zero {
+        true => Reduced::Zero,
+        false => {
+            let digest = digests.next().expect("each block that is not zero was hashed");
+            Reduced::Chunk { digest, payload: pack(block, compression) }
+        }
+    };
+    blocks.iter().zip(zero).map(reduced).collect()
 }
 
 /// The stored form of `content`, which may be a data block or a node; at most [`RAW_BYTES_MAX`] bytes.
@@ -269,6 +281,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn blocks_reduced_together_are_what_each_is_alone(
+            kinds in proptest::collection::vec(0u8..4, 0..70), lz4 in any::<bool>(),
+        ) {
+            let compression = if lz4 { Compression::WhenItPays } else { Compression::Never };
+            let blocks: Vec<Vec<u8>> = kinds
+                .iter()
+                .enumerate()
+                .map(|(n, kind)| match kind {
+                    0 => vec![0; BLOCK_BYTES],
+                    1 => vec![7; BLOCK_BYTES],
+                    _ => noise(n as u64, BLOCK_BYTES),
+                })
+                .collect();
+            let alone: Vec<Reduced> = blocks.iter().map(|block| reduce(block, compression)).collect();
+            prop_assert_eq!(reduce_blocks(&blocks.concat(), compression), alone);
+        }
+
         #[test]
         fn what_was_packed_expands_to_itself(
             seed in any::<u64>(), length in 1usize..=RAW_BYTES_MAX, filled in 0usize..=RAW_BYTES_MAX,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use metropod_core::names::VolumeId;
-use metropod_core::operation::{BLOCK_BYTES, Operation, Piece, WRITE_BYTES_MAX, shares};
+use metropod_core::operation::{BLOCK_BYTES, Operation, Piece, Share, WRITE_BYTES_MAX, shares};
 use metropod_core::task::FlowError;
 use metropod_core::{Extent, Fetch, HostError, Input, Source};
-use metropod_dedupe::{Compression, Reduced, reduce};
+use metropod_dedupe::{Compression, Reduced, reduce_blocks};
 use metropod_protocol::{PodId, RequestId, Serving};
 
 use tokio::sync::oneshot;
@@ -263,21 +263,25 @@ fn finished(answer: Answer) -> Result<(), IoError> {
     }
 }
 
-/// One piece per touched block.
+/// One piece per touched block. Whole blocks are reduced together: only the first and the last can be partial.
 fn pieces(offset: u64, data: &Bytes) -> Vec<Piece> {
-    let mut pieces = Vec::with_capacity(data.len().div_ceil(BLOCK_BYTES as usize) + 1);
+    let shares: Vec<Share> = shares(offset, data.len() as u64).map(|(_, share)| share).collect();
+    let mut pieces = Vec::with_capacity(shares.len());
     let mut at = 0;
-    for (_, share) in shares(offset, data.len() as u64) {
-        let part = data.slice(at..at + share.length as usize);
-        at += share.length as usize;
-        pieces.push(if share.is_whole() {
-            match reduce(&part, Compression::WhenItPays) {
+    for run in shares.chunk_by(|one, next| one.is_whole() && next.is_whole()) {
+        let length = run.iter().map(|share| share.length as usize).sum::<usize>();
+        let part = data.slice(at..at + length);
+        at += length;
+        if !run.iter().all(Share::is_whole) {
+            pieces.push(Piece::Partial(part));
+            continue;
+        }
+        pieces.extend(reduce_blocks(&part, Compression::WhenItPays).into_iter().map(
+            |reduced| match reduced {
                 Reduced::Zero => Piece::Zero,
                 Reduced::Chunk { digest, payload } => Piece::Data { digest, payload },
-            }
-        } else {
-            Piece::Partial(part)
-        });
+            },
+        ));
     }
     pieces
 }
@@ -292,5 +296,37 @@ fn check_alignment(offset: u64, length: u64) -> Result<(), IoError> {
         Ok(())
     } else {
         Err(IoError::Misaligned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metropod_dedupe::reduce;
+
+    use super::*;
+
+    #[test]
+    fn each_touched_block_gets_the_piece_it_would_get_alone() {
+        let block = BLOCK_BYTES as usize;
+        let mut data: Vec<u8> = (0..30 * block).map(|at| (at / block * 37 + at % 251) as u8).collect();
+        data[9 * block..11 * block].fill(0);
+        let data = Bytes::from(data);
+        for (offset, length) in [(0, 1), (0, 30), (1, 8), (8, 7), (9, 160), (7, 9), (15, 2)] {
+            let (offset, length) = (offset * SECTOR_BYTES, length * SECTOR_BYTES);
+            let part = data.slice(..length as usize);
+            let mut at = 0;
+            let alone: Vec<Piece> = shares(offset, length)
+                .map(|(_, share)| {
+                    let one = part.slice(at..at + share.length as usize);
+                    at += one.len();
+                    match reduce(&one, Compression::WhenItPays) {
+                        _ if !share.is_whole() => Piece::Partial(one),
+                        Reduced::Zero => Piece::Zero,
+                        Reduced::Chunk { digest, payload } => Piece::Data { digest, payload },
+                    }
+                })
+                .collect();
+            assert_eq!(pieces(offset, &part), alone, "{length} bytes from {offset}");
+        }
     }
 }
