@@ -48,6 +48,7 @@ pub struct Volume {
     driver: Arc<Driver>,
     pod: PodId,
     source: Source,
+    /// When the handle was made.
     size_bytes: u64,
 }
 
@@ -56,9 +57,14 @@ impl Volume {
         Volume { driver, pod, source: Source::Volume(id), size_bytes }
     }
 
-    /// Size in bytes.
+    /// Size in bytes, as it is now; what it was when the handle was made if the volume is gone.
     pub fn size_bytes(&self) -> u64 {
-        self.size_bytes
+        let (pod, Source::Volume(id)) = (self.pod, self.source) else { return self.size_bytes };
+        let found = self.driver.look(|array| {
+            let namespace = array.pod(pod)?.namespace();
+            namespace.volumes.get(&id).map(|volume| volume.size_bytes)
+        });
+        found.unwrap_or(self.size_bytes)
     }
 
     /// Reads `length` bytes at `offset`, both in bytes.
@@ -117,9 +123,11 @@ impl Volume {
 
     /// [`Volume::flush`] for a thread that may block.
     pub fn flush_blocking(&self) -> Result<(), IoError> {
-        let pod = self.pod;
+        let (pod, source) = (self.pod, self.source);
         self.driver.look(|array| match array.pod(pod) {
             None => Err(HostError::NoSuchVolume.into()),
+            Some(found) if !found.is_there(source) => Err(HostError::NoSuchVolume.into()),
+            Some(found) if !found.is_in_use(source) => Err(HostError::Destroyed.into()),
             Some(found) => match found.machine().serving(now()) {
                 Serving::Off => Err(HostError::Offline.into()),
                 Serving::Suspended => Err(HostError::Suspended.into()),

@@ -12,10 +12,21 @@ fn seeds(default: u64) -> u64 {
 
 #[test]
 fn acknowledged_writes_and_snapshots_survive_power_cuts_at_any_effect() {
+    let total = run(seeds(1_000), Solo::new);
+    assert_eq!(total.churned, 0);
+}
+
+#[test]
+fn what_managers_did_survives_power_cuts_and_ends_in_its_time() {
+    let seeds = seeds(300);
+    let total = run(seeds, |seed| Solo::new(seed).churning());
+    assert!(total.churned > 5 * seeds, "managers do something: {total:?}");
+}
+
+fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Counts {
     let mut total = Counts::default();
-    let seeds = seeds(1_000);
     for seed in 0..seeds {
-        let counts = match std::panic::catch_unwind(|| Solo::new(seed).run(STEPS)) {
+        let counts = match std::panic::catch_unwind(|| make(seed).run(STEPS)) {
             Ok(counts) => counts,
             Err(panic) => {
                 eprintln!("seed {seed} fails");
@@ -27,9 +38,11 @@ fn acknowledged_writes_and_snapshots_survive_power_cuts_at_any_effect() {
         total.snapshots += counts.snapshots;
         total.flows += counts.flows;
         total.checked_bytes += counts.checked_bytes;
+        total.churned += counts.churned;
     }
     println!("{seeds} seeds: {total:?}");
     assert!(total.acknowledged > seeds && total.crashes > seeds, "the runs do something: {total:?}");
+    total
 }
 
 #[test]

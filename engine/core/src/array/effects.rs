@@ -162,7 +162,11 @@ impl Array {
         let Some(found) = self.pods.get_mut(&pod) else { return };
         match (found.waiting.get(&request), outcome) {
             // A management request is answered by its place in the log, once applied.
-            (Some(Waiting::Manage), Outcome::Committed(_)) => {}
+            (Some(Waiting::Manage | Waiting::Chore), Outcome::Committed(_)) => {}
+            (Some(Waiting::Chore), Outcome::Refused(_) | Outcome::Withdrawn) => {
+                found.waiting.remove(&request);
+                found.chore_ends(request);
+            }
             (Some(Waiting::Manage), Outcome::Refused(refused)) => {
                 found.waiting.remove(&request);
                 self.managed(request, Err(manage_error(refused)));
@@ -204,13 +208,15 @@ impl Array {
     pub(super) fn after_apply(&mut self, now: Time, pod: PodId, applied: Applied) -> bool {
         match applied {
             Applied::Idle => false,
-            Applied::Entry(None) => {
+            Applied::Entry(answer) => {
+                if self.pods.get(&pod).is_some_and(|found| found.gone) {
+                    self.forget_pod(pod, answer.map(|(request, _)| request));
+                    return false;
+                }
                 self.namespace_changed(now, pod);
-                true
-            }
-            Applied::Entry(Some((request, answer))) => {
-                self.namespace_changed(now, pod);
-                self.managed(request, answer);
+                if let Some((request, answer)) = answer {
+                    self.managed(request, answer);
+                }
                 true
             }
             Applied::Merge(request) => {
@@ -224,14 +230,16 @@ impl Array {
         }
     }
 
-    /// Tells the machine of settings that applying changed.
+    /// Tells machine and chores of what applying changed.
     fn namespace_changed(&mut self, now: Time, pod: PodId) {
         let Some(found) = self.pods.get_mut(&pod) else { return };
         if !std::mem::take(&mut found.changed) {
             return;
         }
+        found.review_chores(now);
         let preferred = found.namespace.preferred;
-        let invited = found.invites();
+        // Said again, the news of a link would end the session that is open.
+        let invited = found.invites().filter(|_| std::mem::take(&mut found.newly_invited));
         self.step_pod(now, pod, MachineInput::SetPreference(preferred));
         if let Some(peer) = invited {
             self.step_pod(now, pod, MachineInput::Invite { peer });

@@ -128,7 +128,7 @@ impl Array {
     pub fn next_deadline(&self) -> Option<Time> {
         self.pods
             .values()
-            .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at])
+            .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at, pod.chore_at()])
             .chain([self.background.retry_at(), self.closing.due_at()])
             .flatten()
             .min()
@@ -158,6 +158,11 @@ impl Array {
     /// The pod with this name.
     pub fn pod_named(&self, name: &Name) -> Option<&Pod> {
         self.pods.values().find(|pod| pod.namespace.name == *name)
+    }
+
+    /// Handle on the nodes of all maps.
+    pub fn nodes(&self) -> Nodes<Store> {
+        self.nodes.clone()
     }
 
     /// The chunk store.
@@ -201,6 +206,7 @@ impl Array {
             self.step_pod(now, pod, MachineInput::Tick);
         }
         self.retry_rounds(now);
+        self.do_chores(now);
         self.close_journal(now);
     }
 

@@ -185,6 +185,7 @@ impl Array {
         pod.freeze_wanted = replayed.freeze.filter(|(config, index)| {
             *index >= pod.applied && pod.fork.as_ref().is_none_or(|fork| fork.config != *config)
         });
+        pod.review_chores(now);
         self.touched.insert(pod.id);
         self.pods.insert(pod.id, pod);
         Ok(())

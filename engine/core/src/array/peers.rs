@@ -311,6 +311,7 @@ impl Array {
         // manifest says so.
         if found.machine.position(to.index) == Some(to) {
             found.rebase(image, to.index);
+            found.review_chores(now);
             self.pod_port(peer, pod).send(transfer::Message::flipped(round));
         } else {
             self.background.want_checkpoint();

@@ -12,6 +12,8 @@
 //! - P4: a pod whose apply met damage applies nothing more until restart: wrong data is never served.
 
 mod apply;
+mod chores;
+mod lifecycle;
 mod manage;
 mod reads;
 
@@ -76,6 +78,8 @@ pub(crate) struct Announced {
 pub(crate) enum Waiting {
     Host,
     Manage,
+    /// Nobody asked: this array keeps the pod's house.
+    Chore,
 }
 
 /// One pod at this array.
@@ -109,8 +113,13 @@ pub struct Pod {
     pub(crate) begin: Option<Announced>,
     /// At the survivor: when a round that failed is tried again.
     pub(crate) round_retry_at: Option<Time>,
-    /// Settings changed that the machine has to be told of.
+    /// The namespace changed: machine and chores have to be told.
     pub(crate) changed: bool,
+    /// The pod got its second array just now.
+    pub(crate) newly_invited: bool,
+    pub(crate) chores: chores::Chores,
+    /// The pod is eradicated: the array forgets it.
+    pub(crate) gone: bool,
 }
 
 /// Parts a pod is put together from.
@@ -151,6 +160,9 @@ impl Pod {
             begin: None,
             round_retry_at: None,
             changed: false,
+            newly_invited: false,
+            chores: chores::Chores::default(),
+            gone: false,
         };
         pod.adopt(parts.image, parts.applied);
         pod

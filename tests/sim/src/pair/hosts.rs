@@ -260,8 +260,10 @@ impl Pair {
             Ok(Managed::Volume(id)) if self.volume.is_some() => {
                 self.frozen.insert(Frozen::Clone(*id), start..moment);
             }
+            Ok(Managed::Done) => self.manager_done(site, request, start..moment),
             _ => {}
         }
+        self.counts.managed += u64::from(result.is_ok());
         self.hosts.results.push((site, request, result));
     }
 

@@ -12,6 +12,7 @@
 mod checks;
 mod faults;
 mod hosts;
+mod managers;
 mod mediator;
 mod network;
 mod script;
@@ -78,6 +79,8 @@ pub struct Counts {
     pub behind: u64,
     /// Snapshots and clones compared.
     pub snapshots: u64,
+    /// Requests of managers that were done.
+    pub managed: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -90,6 +93,7 @@ impl std::ops::AddAssign for Counts {
         self.alone += other.alone;
         self.behind += other.behind;
         self.snapshots += other.snapshots;
+        self.managed += other.managed;
     }
 }
 
@@ -104,6 +108,10 @@ enum Event {
     Fault(FaultEvent),
     /// The hosts at a site do something.
     Host {
+        site: usize,
+    },
+    /// The manager at a site does something.
+    Manager {
         site: usize,
     },
 }
@@ -124,6 +132,7 @@ pub struct Pair {
     /// Snapshots and clones, and when they were taken.
     frozen: BTreeMap<Frozen, std::ops::Range<Moment>>,
     hosts: hosts::Load,
+    managers: managers::Managers,
     plan: Plan,
     faults_until: Nanos,
     counts: Counts,
@@ -156,6 +165,7 @@ impl Pair {
             volume: None,
             frozen: BTreeMap::new(),
             hosts: hosts::Load::default(),
+            managers: managers::Managers::new(seed),
             plan: Plan::default(),
             faults_until: 0,
             counts: Counts::default(),
@@ -231,6 +241,7 @@ impl Pair {
             Event::Mediator(event) => self.mediator_event(event),
             Event::Fault(event) => self.fault_event(event),
             Event::Host { site } => self.host_turn(site),
+            Event::Manager { site } => self.manager_turn(site),
         }
     }
 
