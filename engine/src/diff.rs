@@ -80,7 +80,8 @@ impl Array {
         Ok(receive.await.unwrap_or(Err(Refusal::Media))?)
     }
 
-    async fn frozen(&self, pod: PodId, contents: Vec<Content>) -> Result<Vec<Image>, ManageError> {
+    /// Frozen content, as this array shows it now.
+    pub(crate) async fn frozen(&self, pod: PodId, contents: Vec<Content>) -> Result<Vec<Image>, ManageError> {
         match self.manage(Command::Freeze { pod, contents }).await? {
             Managed::Images(images) => Ok(images),
             _ => Err(Refusal::Media.into()),

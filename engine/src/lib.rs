@@ -13,6 +13,7 @@ mod driver;
 mod hub;
 mod inspect;
 mod manage;
+mod measure;
 mod observe;
 mod reading;
 mod status;

@@ -133,6 +133,8 @@ fn content_is_copied_restored_and_compared() {
     let ranges = [range(MIB, false, false), range(MIB + 4096, false, true), range(2 * MIB, true, false)];
     assert_eq!(diff["ranges"], json!(ranges));
 
+    assert_eq!(array.json(&["volume", "show", "p::v", "--measure"])["logical_bytes"], 8192);
+    assert_eq!(array.json(&["volume", "show", "p::v"])["logical_bytes"], json!(null));
     array.json(&["volume", "copy", "p::v", "p::w"]);
     assert_refused(&array.metropod(&["volume", "copy", "p::v", "p::w"]), "exists already");
     assert_eq!(array.json(&["volume", "diff", "p::v", "p::w"])["ranges"], json!([]));
@@ -189,4 +191,49 @@ fn a_quota_bounds_the_sum_of_sizes_until_eradication() {
     array.json(&["volume", "copy", "p::v", "p::x"]);
     assert_eq!(array.json(&["pod", "set", "p", "--quota", "0"])["quota_bytes"], json!(null));
     array.json(&["volume", "create", "p::y", "--size", "100M"]);
+}
+
+#[test]
+fn a_limited_volume_is_slow_for_its_hosts_and_for_nobody_else() {
+    let scratch = scratch();
+    let array = with_volume(&scratch);
+    array.client().create_volume("p::free", 4 * MIB).unwrap();
+    let time = |volume: &str| {
+        let mut host = open(&array, volume);
+        let began = Instant::now();
+        for number in 0..30 {
+            host.write(number * 4096, &[1; 4096]).unwrap();
+            host.read(number * 4096, &mut [0; 4096]).unwrap();
+        }
+        began.elapsed()
+    };
+    let set = array.json(&["volume", "set", "p::v", "--iops-limit", "60"]);
+    assert_eq!((&set["iops_limit"], &set["bandwidth_limit_bytes_per_s"]), (&json!(60), &json!(null)));
+    let slow = time("p::v");
+    assert!(slow >= Duration::from_millis(900), "60 requests at 60 a second, less the burst: {slow:?}");
+    let set = array.json(&["volume", "set", "p::v", "--iops-limit", "0", "--bandwidth-limit", "240K"]);
+    assert_eq!((&set["iops_limit"], &set["bandwidth_limit_bytes_per_s"]), (&json!(null), &json!(240 << 10)));
+    let slow = time("p::v");
+    assert!(slow >= Duration::from_millis(900), "240 KiB at 240 KiB a second, less the burst: {slow:?}");
+    let free = time("p::free");
+    assert!(free < slow / 2, "{free:?}");
+}
+
+#[test]
+fn a_destroyed_volume_does_not_let_its_hosts_wait_for_its_limit() {
+    let scratch = scratch();
+    let array = with_volume(&scratch);
+    array.json(&["volume", "set", "p::v", "--iops-limit", "1"]);
+    let mut host = open(&array, "p::v");
+    host.write(0, &[1; 4096]).unwrap();
+    let waiting = std::thread::spawn(move || {
+        let began = Instant::now();
+        let told = (0..100).find_map(|_| host.read(0, &mut [0; 4096]).err());
+        (told, began.elapsed())
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    array.json(&["volume", "destroy", "p::v"]);
+    let (told, after) = waiting.join().unwrap();
+    assert!(matches!(told, Some(NbdError::Shutdown)), "{told:?}");
+    assert!(after < Duration::from_millis(900), "{after:?}");
 }

@@ -52,6 +52,8 @@ pub enum Input {
         offset: u64,
         /// Number of bytes.
         length: u64,
+        /// Whether it counts against the volume's limits: a host's read does, a look at the map does not.
+        metered: bool,
     },
     /// The requester is gone.
     Withdraw {

@@ -1,5 +1,7 @@
 //! What the API does with pods, volumes and snapshots after they were made.
 
+use std::time::Duration;
+
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -15,6 +17,9 @@ use super::shapes::{
 /// Most ranges in the answer to a comparison.
 const RANGES_MAX: usize = 100_000;
 
+/// Longest time that a volume is measured for.
+const MEASURE_TIME_MAX: Duration = Duration::from_secs(20);
+
 type Named = Path<String>;
 
 pub(super) fn routes() -> Router<Array> {
@@ -26,6 +31,7 @@ pub(super) fn routes() -> Router<Array> {
         .route("/api/v1/volumes/{volume}/destroy", post(destroy_volume))
         .route("/api/v1/volumes/{volume}/recover", post(recover_volume))
         .route("/api/v1/volumes/{volume}/eradicate", post(eradicate_volume))
+        .route("/api/v1/volumes/{volume}/space", get(space))
         .route("/api/v1/diff/{first}/{second}", get(diff))
         .route("/api/v1/snapshots/{snapshot}", get(snapshot))
         .route("/api/v1/snapshots/{snapshot}/restore", post(restore))
@@ -79,6 +85,15 @@ async fn recover_volume(State(array): State<Array>, Path(name): Named) -> Answer
 async fn eradicate_volume(State(array): State<Array>, Path(name): Named) -> Answer<EradicatedShape> {
     array.eradicate_volume(&name).await?;
     Ok(Json(EradicatedShape { name }))
+}
+
+/// The volume with what can be measured, as far as that is done in time.
+async fn space(State(array): State<Array>, Path(name): Named) -> Answer<VolumeShape> {
+    let mut shape = volume_shape(&array, &name)?;
+    if let Ok(measured) = tokio::time::timeout(MEASURE_TIME_MAX, array.logical_bytes(&name)).await {
+        shape.logical_bytes = Some(measured?);
+    }
+    Ok(Json(shape))
 }
 
 async fn diff(

@@ -18,7 +18,7 @@ enum Schema {
 
 use Schema::{Many, One, Text};
 
-const OPERATIONS: [Operation; 31] = [
+const OPERATIONS: [Operation; 32] = [
     ("/api/v1/array", "get", "The array", None, 200, One("Array")),
     ("/api/v1/array/connection-key", "post", "Makes a one-time connection key", None, 201, One("Key")),
     ("/api/v1/array/connections", "get", "Connected arrays", None, 200, Many("Connection")),
@@ -94,6 +94,14 @@ const OPERATIONS: [Operation; 31] = [
         None,
         200,
         One("Eradicated"),
+    ),
+    (
+        "/api/v1/volumes/{volume}/space",
+        "get",
+        "One volume with its space measured: reads the whole map; null if that takes too long",
+        None,
+        200,
+        One("Volume"),
     ),
     ("/api/v1/diff/{first}/{second}", "get", "Where two volumes or snapshots differ", None, 200, One("Diff")),
     ("/api/v1/snapshots", "get", "Snapshots", None, 200, Many("Snapshot")),

@@ -149,11 +149,11 @@ pub struct VolumeShape {
     pub size_bytes: u64,
     /// Serial number shown to hosts, the same on both arrays.
     pub serial: String,
-    /// Stored bytes that only this volume needs; not measured yet.
+    /// Stored bytes that only this volume needs; never known yet: it takes reference counts.
     pub unique_bytes: Option<u64>,
-    /// Bytes in use before reduction; not measured yet.
+    /// Bytes in use before reduction, exactly; `null` unless asked for by `/space` (`volume show --measure`).
     pub logical_bytes: Option<u64>,
-    /// `logical_bytes` by stored bytes; not measured yet.
+    /// `logical_bytes` by stored bytes; never known yet: chunks are shared between volumes.
     pub data_reduction: Option<f64>,
     /// Requests in a second that each array lets through.
     pub iops_limit: Option<u64>,

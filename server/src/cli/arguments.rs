@@ -244,6 +244,9 @@ pub enum VolumeVerb {
     Show {
         /// pod::volume
         volume: String,
+        /// Counts the bytes in use, which reads the volume's whole map
+        #[arg(long)]
+        measure: bool,
     },
     /// Changes a volume's size
     Resize {
@@ -387,7 +390,7 @@ mod tests {
             "pod eradicate p --contents",
             "volume create p::v --size 10G",
             "volume list",
-            "volume show p::v",
+            "volume show p::v --measure",
             "snapshot create p --suffix s",
             "volume resize p::v --size 20G --truncate",
             "volume copy p::v.s p::w --overwrite",

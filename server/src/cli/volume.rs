@@ -18,7 +18,17 @@ pub(super) fn run(group: &Group<VolumeVerb>) -> Result<(), Failure> {
             output.say(&made, &format!("made volume {} of {}", made.name, SizeBytes(made.size_bytes)))
         }
         VolumeVerb::List => output.answer(&client.volumes()?, |volumes| listed(volumes)),
-        VolumeVerb::Show { volume } => output.answer(&client.volume(volume)?, shown),
+        VolumeVerb::Show { volume, measure: false } => output.answer(&client.volume(volume)?, shown),
+        VolumeVerb::Show { volume, measure: true } => {
+            output.answer(&client.measured_volume(volume)?, |volume| {
+                let mut table = shown(volume);
+                match volume.logical_bytes {
+                    Some(bytes) => table.value("in use", SizeBytes(bytes)),
+                    None => table.value("in use", "not measured in time"),
+                }
+                table
+            })
+        }
         VolumeVerb::Resize { volume, size, truncate } => {
             let request = SetVolumeRequest {
                 size_bytes: Some(size.0),

@@ -61,6 +61,11 @@ impl Client {
         self.send(Method::Post, &verb("volumes", volume, "eradicate"), &json!({}))
     }
 
+    /// One volume with its space measured.
+    pub fn measured_volume(&self, volume: &str) -> Result<VolumeShape, ClientError> {
+        self.get(&verb("volumes", volume, "space"))
+    }
+
     /// Where two volumes or snapshots differ.
     pub fn diff(&self, first: &str, second: &str) -> Result<DiffShape, ClientError> {
         self.get(&format!("diff/{}/{}", segment(first), segment(second)))

@@ -330,7 +330,7 @@ impl Solo {
             let Some(array) = &mut self.array else { break };
             let request = array.next_request();
             let start = self.starts;
-            self.input(Input::Read { request, pod: POD, source, offset: 0, length });
+            self.input(Input::Read { request, pod: POD, source, offset: 0, length, metered: true });
             for _ in 0..10_000 {
                 if let Some(at) = self.fetches.iter().position(|(answered, _)| *answered == request) {
                     let (_, fetch) = self.fetches.remove(at).expect("just found");

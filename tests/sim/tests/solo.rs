@@ -1,5 +1,7 @@
 //! One array under random hosts and power cuts.
 
+use metropod_core::namespace::Limits;
+use metropod_protocol::Span;
 use metropod_sim::solo::{Counts, Solo};
 
 /// Steps of one run.
@@ -21,6 +23,18 @@ fn what_managers_did_survives_power_cuts_and_ends_in_its_time() {
     let seeds = seeds(300);
     let total = run(seeds, |seed| Solo::new(seed).churning());
     assert!(total.churned > 5 * seeds, "managers do something: {total:?}");
+}
+
+#[test]
+fn hosts_get_the_rate_that_a_volume_is_limited_to() {
+    let mut solo = Solo::new(1);
+    let ms = |span: Span| span.0 / 1_000_000;
+    assert!(ms(solo.time_of(Limits { iops: 0, bytes_per_s: 0 }, 200)) < 100);
+    let iops = ms(solo.time_of(Limits { iops: 100, bytes_per_s: 0 }, 200));
+    assert!((3_900..=4_000).contains(&iops), "400 requests at 100 a second: {iops} ms");
+    let bytes = ms(solo.time_of(Limits { iops: 0, bytes_per_s: 1 << 20 }, 200));
+    assert!((1_480..=1_570).contains(&bytes), "1600 KiB at 1 MiB a second: {bytes} ms");
+    assert!(ms(solo.time_of(Limits { iops: 0, bytes_per_s: 0 }, 200)) < 100);
 }
 
 fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Counts {

@@ -26,6 +26,7 @@ impl Array {
                 self.review_reads(now, pod);
             }
             self.background(now);
+            self.release(now);
             self.admit(now);
             if self.touched.is_empty() {
                 break;
@@ -92,7 +93,10 @@ impl Array {
             MachineEffect::AnotherRound { end } => self.another_round(now, pod, end),
             MachineEffect::CatchUpEnded => self.catch_up_ended(pod),
             MachineEffect::FellBehind { .. } => {}
-            MachineEffect::StatusChanged => self.effects.push_back(Effect::StatusChanged { pod }),
+            MachineEffect::StatusChanged => {
+                self.meters.review();
+                self.effects.push_back(Effect::StatusChanged { pod });
+            }
             MachineEffect::Alarm(alarm) => {
                 self.effects.push_back(Effect::Alarm(Alarm::Protocol(pod, alarm)));
             }
@@ -237,6 +241,7 @@ impl Array {
             return;
         }
         found.review_chores(now);
+        self.meters.review();
         let preferred = found.namespace.preferred;
         // Said again, the news of a link would end the session that is open.
         let invited = found.invites().filter(|_| std::mem::take(&mut found.newly_invited));

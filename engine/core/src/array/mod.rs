@@ -13,6 +13,7 @@ mod background;
 mod closing;
 mod commands;
 mod effects;
+mod limits;
 mod open;
 mod peers;
 mod requests;
@@ -77,6 +78,7 @@ pub struct Array {
     links: BTreeSet<(ArrayId, Channel)>,
     mediator: Option<MediatorId>,
     admission: VecDeque<(RequestId, PodId, Operation)>,
+    meters: limits::Meters,
     background: background::Background,
     layer_places: LayerPlaces,
     commands: commands::Pending,
@@ -92,8 +94,8 @@ impl Array {
         match input {
             Input::Tick => self.tick(now),
             Input::Host { request, pod, operation } => self.host(now, request, pod, operation),
-            Input::Read { request, pod, source, offset, length } => {
-                self.read(now, request, pod, source, offset, length);
+            Input::Read { request, pod, source, offset, length, metered } => {
+                self.read(now, request, pod, source, offset, length, metered);
             }
             Input::Withdraw { pod, request } => self.withdraw(now, pod, request),
             Input::Manage { request, command } => self.manage(now, request, command),
@@ -129,7 +131,7 @@ impl Array {
         self.pods
             .values()
             .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at, pod.chore_at()])
-            .chain([self.background.retry_at(), self.closing.due_at()])
+            .chain([self.background.retry_at(), self.closing.due_at(), self.meters.opens_at()])
             .flatten()
             .min()
     }

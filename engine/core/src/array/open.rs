@@ -131,6 +131,7 @@ impl Array {
             links: BTreeSet::new(),
             mediator: None,
             admission: VecDeque::new(),
+            meters: super::limits::Meters::default(),
             background: Background::after(found.number),
             layer_places: found.places,
             commands: Pending::default(),

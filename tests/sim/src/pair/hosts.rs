@@ -149,7 +149,7 @@ impl Pair {
         let (first, count) = (sectors.start, sectors.end - sectors.start);
         self.sites[site].asked.insert(request, Asked::Read { first, count, start, behind, whole });
         let (offset, length) = (first * SECTOR_BYTES as u64, count * SECTOR_BYTES as u64);
-        self.step(site, Input::Read { request, pod: POD, source, offset, length });
+        self.step(site, Input::Read { request, pod: POD, source, offset, length, metered: true });
         Some(request)
     }
 

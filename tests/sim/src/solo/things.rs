@@ -5,11 +5,13 @@
 //! - T3: nothing is eradicated before its time, unless somebody asked; everything is some time after.
 
 use metropod_core::names::{Name, VolumeId};
+use metropod_core::namespace::Limits;
 use metropod_core::operation::{Content, Manage, Target};
-use metropod_core::{Command, ManageError, Managed, Source};
+use metropod_core::{Command, Input, ManageError, Managed, Source};
 use metropod_protocol::{Span, Time};
 
 use super::{POD, Solo, VOLUME_BYTES};
+use crate::payload;
 
 /// How long destroyed things can be recovered: longer than a clock step, so that steps are taken.
 const DELAY_MS: u64 = 400_000;
@@ -64,6 +66,7 @@ impl Solo {
             }
             50..65 => self.resize_thing(at),
             65..80 => self.overwrite_thing(at),
+            80..88 => self.limit_volume(),
             _ => {
                 let span = self.random.below(DELAY_MS);
                 self.pass_time(Span::millis(span));
@@ -72,6 +75,45 @@ impl Solo {
         }
         self.counts.churned += 1;
         self.look_at_things();
+    }
+
+    /// Sets or clears limits of the volume that hosts write.
+    fn limit_volume(&mut self) {
+        let volume = self.volume.expect("made at the beginning");
+        let iops = [0, 40, 5_000][self.random.below(3) as usize];
+        let bytes_per_s = [0, 0, 4 << 20][self.random.below(3) as usize];
+        let limits = Limits { iops, bytes_per_s };
+        // Without an answer it is set or not; either may be.
+        let _either = self.manage(Command::Change { pod: POD, change: Manage::SetLimits { volume, limits } });
+    }
+
+    /// How long so many writes and as many reads of a block take one host that asks for all of them at once.
+    pub fn time_of(&mut self, limits: Limits, requests: u64) -> Span {
+        let volume = self.volume.expect("made at the beginning");
+        let change = Manage::SetLimits { volume, limits };
+        self.manage(Command::Change { pod: POD, change }).expect("limits can be set");
+        let (began, fetched) = (self.now, self.fetches.len());
+        for number in 0..requests {
+            let sectors = number * 8 % 512..number * 8 % 512 + 8;
+            let write = self.oracle.send(sectors.clone(), false);
+            let operation = payload::write(volume, sectors, write);
+            let array = self.array.as_mut().expect("the array is open");
+            let (request, read) = (array.next_request(), array.next_request());
+            self.writes.insert(request, write);
+            self.input(Input::Host { request, pod: POD, operation });
+            let (source, length) = (Source::Volume(volume), 4096);
+            self.input(Input::Read { request: read, pod: POD, source, offset: 0, length, metered: true });
+        }
+        while !self.writes.is_empty() || ((self.fetches.len() - fetched) as u64) < requests {
+            if self.append.is_some() {
+                self.finish_append();
+            } else if !self.tasks.is_empty() {
+                self.finish_task();
+            } else {
+                self.pass_time(Span::millis(1));
+            }
+        }
+        self.now.since(began)
     }
 
     fn make_thing(&mut self) {
