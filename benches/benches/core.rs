@@ -176,7 +176,7 @@ impl Site {
         let request = self.array.next_request();
         let length = BLOCK_BYTES as u64;
         let source = Source::Volume(self.volume);
-        self.step(Input::Read { request, pod: POD, source, offset: block * length, length });
+        self.step(Input::Read { request, pod: POD, source, offset: block * length, length, metered: false });
         let bytes = block_on(self.fetch.take().unwrap().read()).unwrap();
         assert_eq!(bytes, contents::block(content + 1));
     }

@@ -108,6 +108,9 @@ pub enum ManageError {
         "names have 1 to 63 letters, digits or '-'; volumes are pod::volume, snapshots pod::volume.suffix"
     )]
     BadName,
+    /// Source and target are in different pods.
+    #[error("source and target are in different pods; copy within one pod")]
+    OtherPod,
     /// No array of that name is connected.
     #[error("no array of that name is connected; see `metropod array connections`")]
     NoSuchArray,
@@ -318,7 +321,7 @@ impl Array {
         let (target_pod, volume) = split_volume(name)?;
         let pod = self.pod_id(pod_name)?;
         if self.pod_id(target_pod)? != pod {
-            return Err(Refusal::NoSuchPod.into());
+            return Err(ManageError::OtherPod);
         }
         let change = Manage::CloneVolume { source: Name::new(source)?, suffix, name: Name::new(volume)? };
         self.manage(Command::Change { pod, change }).await?;
@@ -332,7 +335,10 @@ impl Array {
         let found = self.inner.driver.look(|array| {
             let pod = array.pod_named(&pod_name).ok_or(Refusal::NoSuchPod)?;
             let (id, volume) = pod.namespace().volume(&volume).ok_or(Refusal::NoSuchVolume)?;
-            Ok::<_, Refusal>((pod.id(), id, volume.size_bytes))
+            if !pod.namespace().is_in_use(id) {
+                return Err(Refusal::Destroyed);
+            }
+            Ok((pod.id(), id, volume.size_bytes))
         })?;
         Ok(Volume::new(self.inner.driver.clone(), found.0, found.1, found.2))
     }
@@ -354,7 +360,7 @@ impl Array {
         &self.inner
     }
 
-    async fn manage(&self, command: Command) -> Result<Managed, ManageError> {
+    pub(crate) async fn manage(&self, command: Command) -> Result<Managed, ManageError> {
         let started = self.inner.driver.start_request(|request| Input::Manage { request, command });
         if let Some(append) = started.append {
             self.inner.driver.hand_over(append);
@@ -365,7 +371,7 @@ impl Array {
         }
     }
 
-    fn pod_id(&self, name: &str) -> Result<PodId, ManageError> {
+    pub(crate) fn pod_id(&self, name: &str) -> Result<PodId, ManageError> {
         let name = Name::new(name)?;
         let id = self.inner.driver.look(|array| array.pod_named(&name).map(metropod_core::Pod::id));
         Ok(id.ok_or(Refusal::NoSuchPod)?)

@@ -8,9 +8,12 @@
 
 mod array;
 mod boot;
+mod diff;
 mod driver;
 mod hub;
 mod inspect;
+mod manage;
+mod measure;
 mod observe;
 mod reading;
 mod status;
@@ -25,9 +28,11 @@ pub mod wire;
 pub use array::{
     Array, ConnectError, JOURNAL_BYTES_DEFAULT, JOURNAL_BYTES_MIN, ManageError, OpenError, Options,
 };
+pub use diff::{Diff, DiffRange};
 pub use inspect::{
     FileKind, InspectError, JournalReport, ManifestReport, PartError, PodRecords, PodReport, Report, inspect,
 };
+pub use metropod_core::namespace::Limits;
 pub use metropod_core::{Extent, HostError, ManageError as Refusal};
 pub use metropod_protocol::{ArrayId, Epoch, PodId};
 pub use status::{

@@ -1,5 +1,6 @@
 //! Puts together what an array tells about itself.
 
+use metropod_core::namespace::Destroyed;
 use metropod_core::{Array as Core, CatchUp, Channel, Pod};
 use metropod_protocol::{ArrayId, MediatorStatus, Side, Time};
 
@@ -69,6 +70,8 @@ impl Array {
                         id: format!("{}-{:x}", hex(&pod.id().0), id.0),
                         size_bytes: volume.size_bytes,
                         serial,
+                        limits: volume.limits,
+                        eradicated_in_ms: left(pod, [volume.destroyed, namespace.destroyed]),
                     });
                 }
             }
@@ -87,6 +90,10 @@ impl Array {
                     snapshots.push(SnapshotStatus {
                         name: format!("{}::{}.{}", namespace.name, volume.name, snapshot.suffix),
                         size_bytes: snapshot.size_bytes,
+                        eradicated_in_ms: left(
+                            pod,
+                            [snapshot.destroyed, volume.destroyed, namespace.destroyed],
+                        ),
                     });
                 }
             }
@@ -139,15 +146,26 @@ fn pod_status(array: &Core, pod: &Pod, now: Time, name_of: &impl Fn(ArrayId) -> 
         arrays.push(side(peer, peer_side, MediatorWord::Unknown));
     }
     let namespace = pod.namespace();
+    let in_use = || namespace.volumes.values().filter(|volume| volume.destroyed.is_none());
     PodStatus {
         name: namespace.name.to_string(),
         id: pod.id(),
         epoch: status.epoch,
         arrays,
         failover_preference: namespace.preferred.map(name_of),
-        volumes: namespace.volumes.len(),
-        size_bytes: namespace.volumes.values().map(|volume| volume.size_bytes).sum(),
+        volumes: in_use().count(),
+        size_bytes: in_use().fold(0, |sum, volume| sum.saturating_add(volume.size_bytes)),
+        quota_bytes: namespace.quota_bytes,
+        provisioned_bytes: namespace.provisioned_bytes(),
+        eradication_delay_ms: namespace.eradication_delay_ms,
+        eradicated_in_ms: left(pod, [namespace.destroyed]),
     }
+}
+
+/// Milliseconds until the first of these is eradicated, if any is destroyed.
+fn left<const N: usize>(pod: &Pod, destroyed: [Option<Destroyed>; N]) -> Option<u64> {
+    let due = destroyed.into_iter().flatten().map(|destroyed| destroyed.due).min()?;
+    Some(pod.milliseconds_until(due, now()))
 }
 
 fn resync(catch_up: &CatchUp, now: Time) -> Option<Resync> {

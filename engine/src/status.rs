@@ -1,5 +1,6 @@
 //! What an array tells about itself, as plain values.
 
+use metropod_core::namespace::Limits;
 use metropod_protocol::{Epoch, PodId};
 
 /// One side's state of a pod, in users' words.
@@ -114,10 +115,18 @@ pub struct PodStatus {
     pub arrays: Vec<PodSide>,
     /// Name of the preferred array.
     pub failover_preference: Option<String>,
-    /// Number of volumes.
+    /// Number of volumes in use.
     pub volumes: usize,
-    /// Sum of the volumes' sizes, in bytes.
+    /// Sum of the sizes of the volumes in use, in bytes.
     pub size_bytes: u64,
+    /// Bound on the sum of all volumes' sizes, in bytes.
+    pub quota_bytes: Option<u64>,
+    /// What counts against it: volumes in use and destroyed ones, in bytes.
+    pub provisioned_bytes: u64,
+    /// How long what is destroyed can be recovered, in milliseconds.
+    pub eradication_delay_ms: u64,
+    /// If the pod is destroyed: milliseconds until it is eradicated.
+    pub eradicated_in_ms: Option<u64>,
 }
 
 /// A volume.
@@ -131,6 +140,10 @@ pub struct VolumeStatus {
     pub size_bytes: u64,
     /// Serial number shown to hosts, the same on both arrays.
     pub serial: String,
+    /// Bounds on its use at each array.
+    pub limits: Limits,
+    /// If it is destroyed: milliseconds until it is eradicated.
+    pub eradicated_in_ms: Option<u64>,
 }
 
 /// A snapshot.
@@ -140,6 +153,8 @@ pub struct SnapshotStatus {
     pub name: String,
     /// Size of the volume when it was taken, in bytes.
     pub size_bytes: u64,
+    /// If it or its volume is destroyed: milliseconds until it is eradicated.
+    pub eradicated_in_ms: Option<u64>,
 }
 
 /// A connected array.

@@ -48,6 +48,7 @@ pub struct Volume {
     driver: Arc<Driver>,
     pod: PodId,
     source: Source,
+    /// When the handle was made.
     size_bytes: u64,
 }
 
@@ -56,20 +57,25 @@ impl Volume {
         Volume { driver, pod, source: Source::Volume(id), size_bytes }
     }
 
-    /// Size in bytes.
+    /// Size in bytes, as it is now; what it was when the handle was made if the volume is gone.
     pub fn size_bytes(&self) -> u64 {
-        self.size_bytes
+        let (pod, Source::Volume(id)) = (self.pod, self.source) else { return self.size_bytes };
+        let found = self.driver.look(|array| {
+            let namespace = array.pod(pod)?.namespace();
+            namespace.volumes.get(&id).map(|volume| volume.size_bytes)
+        });
+        found.unwrap_or(self.size_bytes)
     }
 
     /// Reads `length` bytes at `offset`, both in bytes.
     pub async fn read(&self, offset: u64, length: u64) -> Result<Bytes, IoError> {
-        let fetch = self.fetch(offset, length).await?;
+        let fetch = self.fetch(offset, length, true).await?;
         self.on_worker(move || block_on(fetch.read())).await.map_err(|_| IoError::Unreadable)
     }
 
     /// Where data and zeroes are in `length` bytes at `offset`.
     pub async fn extents(&self, offset: u64, length: u64) -> Result<Vec<Extent>, IoError> {
-        let fetch = self.fetch(offset, length).await?;
+        let fetch = self.fetch(offset, length, false).await?;
         self.on_worker(move || block_on(fetch.extents())).await.map_err(|_| IoError::Unreadable)
     }
 
@@ -94,7 +100,7 @@ impl Volume {
     /// [`Volume::read`] for a thread that may block; cheaper, it does not change threads.
     pub fn read_blocking(&self, offset: u64, length: u64) -> Result<Bytes, IoError> {
         check(offset, length)?;
-        let started = self.start_read(offset, length);
+        let started = self.start_read(offset, length, true);
         match self.drive(started) {
             Answer::Fetch(fetch) => block_on(fetch.read()).map_err(|_| IoError::Unreadable),
             Answer::Host(Err(error)) => Err(error.into()),
@@ -117,9 +123,11 @@ impl Volume {
 
     /// [`Volume::flush`] for a thread that may block.
     pub fn flush_blocking(&self) -> Result<(), IoError> {
-        let pod = self.pod;
+        let (pod, source) = (self.pod, self.source);
         self.driver.look(|array| match array.pod(pod) {
             None => Err(HostError::NoSuchVolume.into()),
+            Some(found) if !found.is_there(source) => Err(HostError::NoSuchVolume.into()),
+            Some(found) if !found.is_in_use(source) => Err(HostError::Destroyed.into()),
             Some(found) => match found.machine().serving(now()) {
                 Serving::Off => Err(HostError::Offline.into()),
                 Serving::Suspended => Err(HostError::Suspended.into()),
@@ -154,9 +162,9 @@ impl Volume {
         Ok(Operation::Zero { volume, offset, length })
     }
 
-    fn start_read(&self, offset: u64, length: u64) -> Started {
+    fn start_read(&self, offset: u64, length: u64, metered: bool) -> Started {
         let (pod, source) = (self.pod, self.source);
-        self.driver.start_request(|request| Input::Read { request, pod, source, offset, length })
+        self.driver.start_request(|request| Input::Read { request, pod, source, offset, length, metered })
     }
 
     fn start(&self, operation: Operation) -> Started {
@@ -164,9 +172,9 @@ impl Volume {
         self.driver.start_request(|request| Input::Host { request, pod, operation })
     }
 
-    async fn fetch(&self, offset: u64, length: u64) -> Result<Box<Fetch>, IoError> {
+    async fn fetch(&self, offset: u64, length: u64, metered: bool) -> Result<Box<Fetch>, IoError> {
         check(offset, length)?;
-        let started = self.start_read(offset, length);
+        let started = self.start_read(offset, length, metered);
         match self.guard(started).wait().await {
             Answer::Fetch(fetch) => Ok(fetch),
             Answer::Host(Err(error)) => Err(error.into()),

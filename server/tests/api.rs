@@ -41,12 +41,15 @@ fn every_operation_that_is_described_exists() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
             let path = path.replace("{pod}", "nobody").replace("{volume}", "nobody::none");
+            let path = ["{snapshot}", "{first}", "{second}"]
+                .iter()
+                .fold(path, |path, parameter| path.replace(parameter, "nobody::none.never"));
             let (status, body) = ask(&array, &method.to_uppercase(), &path, "");
             assert!(status != 405 && !body.contains("no such resource"), "{method} {path}: {status} {body}");
             operations += 1;
         }
     }
-    assert_eq!(operations, 17);
+    assert_eq!(operations, 32);
 }
 
 #[test]
@@ -68,6 +71,17 @@ fn errors_say_what_and_what_to_do() {
         ("POST", "/api/v1/volumes", "{\"name\": \"p::v\", \"size_bytes\": 1000}", 400),
         ("POST", "/api/v1/volumes", "{\"name\": \"p::v\"}", 400),
         ("POST", "/api/v1/volumes", "{\"name\": \"q::v\", \"size_bytes\": 1048576}", 404),
+        ("POST", "/api/v1/pods/p/destroy", "{\"contents\": 1}", 400),
+        ("POST", "/api/v1/pods/p/recover", "", 409),
+        ("POST", "/api/v1/pods/q/eradicate", "", 404),
+        ("PATCH", "/api/v1/pods/p", "", 400),
+        ("PATCH", "/api/v1/volumes/p::v", "{\"size_bytes\": 1048576}", 404),
+        ("PATCH", "/api/v1/volumes/p::v", "{\"truncate\": true}", 400),
+        ("POST", "/api/v1/volumes/p::v.s/destroy", "", 404),
+        ("POST", "/api/v1/volumes/p::v/overwrite", "{\"source\": \"x\"}", 404),
+        ("GET", "/api/v1/diff/p::v/p::w", "", 404),
+        ("GET", "/api/v1/snapshots/p::v.s", "", 404),
+        ("POST", "/api/v1/snapshots/p::v/restore", "", 404),
         ("POST", "/api/v1/pods/p/stretch", "{\"array\": \"B\"}", 404),
         ("PATCH", "/api/v1/pods/p", "{\"failover_preference\": \"B\"}", 404),
         ("POST", "/api/v1/array/connections", "{\"address\": \"127.0.0.1:1\", \"key\": \"x\"}", 400),

@@ -16,6 +16,7 @@
 //! Bytes: docs/format-map.md.
 
 mod chunk_store;
+mod compare;
 mod diff;
 mod fold;
 mod gather;
@@ -33,6 +34,7 @@ mod table;
 mod tree;
 
 pub use chunk_store::ChunkStoreError;
+pub use compare::{Comparison, Differing};
 pub use diff::{DiffCursor, diff, mapped_blocks};
 pub use fold::{fold, volume_digest};
 pub use image::{Image, LAYERS_WANTED_MAX, NotTheBase};

@@ -4,12 +4,13 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use metropod_snapshots::{
-    BLOCK_BYTES, DiffCursor, Image, Layer, LayerId, Nodes, Slot, VolumeMap, diff, fold, mapped_blocks,
-    read_slots, volume_digest,
+    BLOCK_BYTES, Comparison, DiffCursor, Differing, Image, Layer, LayerId, Nodes, Slot, VolumeMap, diff,
+    fold, mapped_blocks, read_slots, volume_digest,
 };
 use support::{Chance, MemoryStore, Oracle, Point, block_on, check_diff, chunk};
 
@@ -101,7 +102,8 @@ impl History {
             85..88 => self.replace_a_point(),
             88..91 => self.restore_from_bytes(),
             91..94 => self.check_digest(),
-            94..97 => self.check_diff(),
+            94..96 => self.check_diff(),
+            96 => self.check_comparison(),
             _ => self.check_reads(),
         }
     }
@@ -168,6 +170,30 @@ impl History {
         assert_eq!(found, point.oracle.digest());
         let folded = block_on(fold(&point.image, &self.nodes)).unwrap();
         assert_eq!(block_on(volume_digest(&folded, &self.nodes)).unwrap(), found);
+    }
+
+    fn check_comparison(&mut self) {
+        let (one, other) = (self.chance.pick(&self.points).clone(), self.chance.pick(&self.points).clone());
+        let mut comparison = Comparison::new(&one.image, &other.image, &self.nodes);
+        let mut expected: BTreeSet<u64> = one.oracle.blocks.keys().copied().collect();
+        expected.extend(other.oracle.blocks.keys());
+        expected.retain(|block| one.oracle.slot(*block) != other.oracle.slot(*block));
+        let mut last: Option<Differing> = None;
+        while let Some(found) = block_on(comparison.next()).unwrap() {
+            for block in found.blocks.clone() {
+                assert!(expected.remove(&block), "block {block} does not differ, or is given twice");
+                let zero = (one.oracle.slot(block) == Slot::Zero, other.oracle.slot(block) == Slot::Zero);
+                assert_eq!((found.zero_in_first, found.zero_in_second), zero, "block {block}");
+            }
+            if let Some(last) = last.replace(found.clone()) {
+                let kind = |range: &Differing| (range.zero_in_first, range.zero_in_second);
+                assert!(
+                    last.blocks.end < found.blocks.start || kind(&last) != kind(&found),
+                    "ranges are whole"
+                );
+            }
+        }
+        assert!(expected.is_empty(), "not found: {expected:?}");
     }
 
     fn check_diff(&mut self) {

@@ -50,6 +50,15 @@ impl Reader {
         self.rest.try_get_u8().map_err(|_| DecodeError::Short)
     }
 
+    /// A truth value.
+    pub fn flag(&mut self) -> Result<bool, DecodeError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(DecodeError::Value { field: "flag" }),
+        }
+    }
+
     /// Two bytes, little endian.
     pub fn u16(&mut self) -> Result<u16, DecodeError> {
         self.rest.try_get_u16_le().map_err(|_| DecodeError::Short)

@@ -52,6 +52,8 @@ pub enum Input {
         offset: u64,
         /// Number of bytes.
         length: u64,
+        /// Whether it counts against the volume's limits: a host's read does, a look at the map does not.
+        metered: bool,
     },
     /// The requester is gone.
     Withdraw {
@@ -204,6 +206,22 @@ pub enum Command {
         /// The change.
         change: crate::operation::Manage,
     },
+    /// Takes something of a pod, or the pod, out of use.
+    Destroy {
+        /// The pod.
+        pod: PodId,
+        /// What.
+        target: crate::operation::Target,
+        /// For a pod: even if it holds volumes.
+        contents: bool,
+    },
+    /// Freezes content as this array shows it now, all in one instant. No entry: nothing of it outlives the answer.
+    Freeze {
+        /// The pod.
+        pod: PodId,
+        /// What.
+        contents: Vec<crate::operation::Content>,
+    },
     /// Stretches a pod to a connected array.
     Stretch {
         /// The pod.
@@ -220,6 +238,8 @@ pub enum Managed {
     Volume(VolumeId),
     /// Snapshots were taken.
     Snapshots(Vec<SnapshotId>),
+    /// Frozen content, in the order asked for.
+    Images(Vec<metropod_snapshots::Image>),
     /// Done.
     Done,
 }
@@ -237,6 +257,9 @@ pub enum HostError {
     /// No such volume here.
     #[error("no such volume")]
     NoSuchVolume,
+    /// The volume, snapshot or pod is destroyed.
+    #[error("the volume is destroyed")]
+    Destroyed,
     /// The range reaches past the end.
     #[error("the range reaches past the end of the volume")]
     OutOfRange,
@@ -279,6 +302,35 @@ pub enum ManageError {
     /// Size out of range.
     #[error("a volume's size is a multiple of 512 bytes from 1 MiB to 4 PiB")]
     BadSize,
+    /// A volume gets smaller only if that is said.
+    #[error("the volume would lose what lies beyond the new end; use --truncate if that is meant")]
+    WouldShrink,
+    /// A truncation falls inside a block.
+    #[error("a volume is truncated at a multiple of 4 KiB; choose another size")]
+    BadTruncation,
+    /// The volumes together would be larger than allowed.
+    #[error("the pod's quota does not allow that much; raise it with `metropod pod set --quota`")]
+    OverQuota,
+    /// The quota is smaller than what there is.
+    #[error("the pod's volumes, with those not eradicated yet, are larger than that; choose a larger quota")]
+    QuotaTooSmall,
+    /// The volume, snapshot or pod is destroyed.
+    #[error("it is destroyed; recover it first")]
+    Destroyed,
+    /// What is not destroyed is neither recovered nor eradicated.
+    #[error("it is not destroyed; see `metropod volume list`")]
+    NotDestroyed,
+    /// Something destroyed has the name still.
+    #[error(
+        "something destroyed has this name until it is eradicated; recover or eradicate it, or choose another"
+    )]
+    NameOfDestroyed,
+    /// The pod holds volumes.
+    #[error("the pod holds volumes; use --contents if they are meant too")]
+    HasContents,
+    /// Only a pod at one array can be destroyed.
+    #[error("the pod is stretched to another array; a stretched pod cannot be destroyed")]
+    Stretched,
     /// The array is not connected.
     #[error("that array is not connected; use `metropod array connect` first")]
     NotConnected,

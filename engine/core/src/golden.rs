@@ -17,8 +17,8 @@ use crate::codec::Reader;
 use crate::journal_record::{JournalRecord, stream_of};
 use crate::manifest::{self, Manifest};
 use crate::names::{Name, SnapshotId, VolumeId};
-use crate::namespace::{Namespace, PodImage, Snapshot, Volume};
-use crate::operation::{Manage, Operation, Piece};
+use crate::namespace::{Destroyed, Limits, Namespace, PodImage, PodTime, Snapshot, Volume};
+use crate::operation::{Content, Manage, Operation, Piece, Target};
 use crate::peer_message::{SyncFrame, decode_bulk};
 use crate::pod::ForkPoint;
 use crate::transfer::Touched;
@@ -82,8 +82,9 @@ fn entry(body: Body) -> Entry {
     }
 }
 
-fn operations() -> [Operation; 8] {
+fn operations() -> [Operation; 23] {
     let volume = VolumeId(9);
+    let snapshot = SnapshotId { volume, taken_at: 10 };
     let payload = Payload { form: Form::Lz4, raw_len: 4096, bytes: Bytes::from_static(b"lz4") };
     [
         Operation::Write {
@@ -107,6 +108,40 @@ fn operations() -> [Operation; 8] {
         }),
         Operation::Manage(Manage::SetPreference(Some(A))),
         Operation::Manage(Manage::Invite { host: A, joiner: B }),
+        Operation::Manage(Manage::Resize { volume, size_bytes: 1 << 21, truncate: false }),
+        Operation::Manage(Manage::Destroy {
+            target: Target::Pod,
+            contents: true,
+            now: PodTime(0x66),
+            delay_ms: 0x77,
+        }),
+        Operation::Manage(Manage::Destroy {
+            target: Target::Volume(volume),
+            contents: false,
+            now: PodTime(0x66),
+            delay_ms: 0x77,
+        }),
+        Operation::Manage(Manage::Destroy {
+            target: Target::Snapshot(snapshot),
+            contents: false,
+            now: PodTime(0x66),
+            delay_ms: 0x77,
+        }),
+        Operation::Manage(Manage::Recover(Target::Volume(volume))),
+        Operation::Manage(Manage::Eradicate { target: Target::Pod, contents: true, due_by: None }),
+        Operation::Manage(Manage::Eradicate {
+            target: Target::Volume(volume),
+            contents: false,
+            due_by: Some(PodTime(0x66)),
+        }),
+        Operation::Manage(Manage::Clock(PodTime(0x66))),
+        Operation::Manage(Manage::Overwrite { volume, from: Content::Volume(VolumeId(8)) }),
+        Operation::Manage(Manage::Overwrite { volume, from: Content::Snapshot(snapshot) }),
+        Operation::Manage(Manage::SetQuota(Some(1 << 30))),
+        Operation::Manage(Manage::SetQuota(None)),
+        Operation::Manage(Manage::SetEradicationDelay(86_400_000)),
+        Operation::Manage(Manage::SetLimits { volume, limits: Limits { iops: 0x88, bytes_per_s: 1 << 20 } }),
+        Operation::Manage(Manage::Resize { volume, size_bytes: 1 << 20, truncate: true }),
     ]
 }
 
@@ -158,10 +193,21 @@ fn image() -> (PodImage, Arc<Layer>) {
     let folded = Image::new(1 << 20, root, vec![layer.clone()]).unwrap();
     let namespace = Namespace {
         name: name("pod1"),
-        volumes: BTreeMap::from([(volume, Volume { name: name("vol1"), size_bytes: 1 << 20 })]),
-        snapshots: BTreeMap::from([(snapshot, Snapshot { suffix: name("s1"), size_bytes: 1 << 20 })]),
+        volumes: BTreeMap::from([(
+            volume,
+            Volume {
+                limits: Limits { iops: 0x88, bytes_per_s: 1 << 20 },
+                destroyed: Some(Destroyed { due: PodTime(0x99) }),
+                ..Volume::new(name("vol1"), 1 << 20)
+            },
+        )]),
+        snapshots: BTreeMap::from([(snapshot, Snapshot::new(name("s1"), 1 << 20))]),
         preferred: Some(B),
         peer: Some((A, B)),
+        clock: PodTime(0x66),
+        eradication_delay_ms: 0x77,
+        quota_bytes: Some(1 << 30),
+        destroyed: None,
     };
     let volumes = BTreeMap::from([(volume, folded)]);
     (PodImage { namespace, volumes, snapshots: BTreeMap::from([(snapshot, frozen)]) }, layer)
@@ -250,7 +296,7 @@ fn touched_blocks_have_the_documented_bytes() {
 
 /// Descriptor and attachment.
 #[rustfmt::skip]
-const OPERATIONS: [(&str, &str); 8] = [
+const OPERATIONS: [(&str, &str); 23] = [
     // write: a partial piece, a compressed data piece, a zero piece
     ("010900000000000000000e000000000000002200000000000002(512 x 11)01777777777777777777777777777777777777777777777777777777777777777700", "0103006c7a34"),
     // zero
@@ -267,6 +313,36 @@ const OPERATIONS: [(&str, &str); 8] = [
     ("030401a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1", ""),
     // invite
     ("0305a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2", ""),
+    // resize
+    ("03060900000000000000000020000000000000", ""),
+    // destroy the pod with its contents
+    ("0307000166000000000000007700000000000000", ""),
+    // destroy a volume
+    ("03070109000000000000000066000000000000007700000000000000", ""),
+    // destroy a snapshot
+    ("03070209000000000000000a000000000000000066000000000000007700000000000000", ""),
+    // recover a volume
+    ("0308010900000000000000", ""),
+    // eradicate the pod with its contents
+    ("0309000100", ""),
+    // eradicate a volume that is due
+    ("030901090000000000000000016600000000000000", ""),
+    // clock
+    ("030a6600000000000000", ""),
+    // overwrite with a volume
+    ("030b0900000000000000010800000000000000", ""),
+    // overwrite with a snapshot
+    ("030b09000000000000000209000000000000000a00000000000000", ""),
+    // set quota
+    ("030c010000004000000000", ""),
+    // clear quota
+    ("030c00", ""),
+    // set eradication delay
+    ("030d005c260500000000", ""),
+    // set limits
+    ("030e090000000000000088000000000000000000100000000000", ""),
+    // truncate
+    ("03060900000000000000000010000000000001", ""),
 ];
 
 #[rustfmt::skip]
@@ -304,11 +380,11 @@ const TOUCHED: &str = "050000000000000001000000020000000000000002000000000000000
 
 /// Field by field.
 #[rustfmt::skip]
-const MANIFEST: [&str; 31] = [
+const MANIFEST: [&str; 33] = [
     // magic
     "4d504f444d414e49",
     // version
-    "0100",
+    "0200",
     // array
     "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",
     // number
@@ -345,14 +421,18 @@ const MANIFEST: [&str; 31] = [
     "0400000000000000",
     // name
     "04000000706f6431",
-    // volumes
-    "01000000020000000000000004000000766f6c310000100000000000",
+    // volumes: one with limits, destroyed
+    "01000000020000000000000004000000766f6c31000010000000000088000000000000000000100000000000019900000000000000",
     // snapshots
-    "01000000020000000000000003000000000000000200000073310000100000000000",
+    "0100000002000000000000000300000000000000020000007331000010000000000000",
     // preferred
     "01b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
     // pair
     "01a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
+    // time, eradication delay
+    "66000000000000007700000000000000",
+    // quota, not destroyed
+    "01000000400000000000",
     // volume: size, root, layers
     "000010000000000001999999999999999999999999999999999999999999999999999999999999999902010000000500000000000000",
     // snapshot: size, no root, layers
@@ -362,9 +442,9 @@ const MANIFEST: [&str; 31] = [
     // position
     "dddddddddddddddddddddddddddddddd0400000000000000eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee",
     // its namespace
-    "04000000706f643100000000000000000000",
+    "04000000706f6431000000000000000000000000000000000000005c2605000000000000",
     // touched
     "01050000000000000001000000020000000000000002000000000000000300000000000000",
     // check
-    "054c121b",
+    "6b9a129e",
 ];

@@ -20,7 +20,7 @@ use crate::pod::ForkPoint;
 use crate::transfer::Touched;
 
 const MAGIC: [u8; 8] = *b"MPODMANI";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// See the module's text.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ use metropod_snapshots::Image;
 
 use crate::codec::{DecodeError, Reader, put_count, put_option, put_text};
 use crate::names::{Name, SnapshotId, VolumeId};
+use crate::operation::Target;
 
 /// Smallest volume, in bytes.
 pub const VOLUME_BYTES_MIN: u64 = 1 << 20;
@@ -21,6 +22,50 @@ pub const VOLUME_BYTES_MAX: u64 = 1 << 52;
 /// Volume sizes are multiples of this, in bytes.
 pub const SIZE_UNIT_BYTES: u64 = 512;
 
+/// How long what is destroyed can be recovered unless the pod says otherwise, in milliseconds: a day.
+pub const ERADICATION_DELAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Time as a pod's log counts it, in milliseconds. It goes on only by entries, so that no array's clock decides what
+/// an entry does; it stands still while nothing waits for it, and never runs ahead of real time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodTime(pub u64);
+
+impl PodTime {
+    /// So many milliseconds later.
+    pub fn after(self, ms: u64) -> PodTime {
+        PodTime(self.0.saturating_add(ms))
+    }
+}
+
+/// Something is out of use and waits for its eradication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destroyed {
+    /// When it is to be eradicated.
+    pub due: PodTime,
+}
+
+/// Bounds on what hosts may ask of a volume at each array; 0: none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in a second.
+    pub iops: u64,
+    /// Bytes in a second, as hosts count them: before reduction.
+    pub bytes_per_s: u64,
+}
+
+impl Limits {
+    /// Appends the bytes.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.put_u64_le(self.iops);
+        out.put_u64_le(self.bytes_per_s);
+    }
+
+    /// Reads what [`Limits::encode`] wrote.
+    pub fn decode(reader: &mut Reader) -> Result<Limits, DecodeError> {
+        Ok(Limits { iops: reader.u64()?, bytes_per_s: reader.u64()? })
+    }
+}
+
 /// A volume's description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
@@ -28,6 +73,10 @@ pub struct Volume {
     pub name: Name,
     /// A multiple of [`SIZE_UNIT_BYTES`].
     pub size_bytes: u64,
+    /// Bounds on its use.
+    pub limits: Limits,
+    /// Set while it waits for its eradication.
+    pub destroyed: Option<Destroyed>,
 }
 
 /// A snapshot's description.
@@ -37,6 +86,22 @@ pub struct Snapshot {
     pub suffix: Name,
     /// Size of the volume when it was taken.
     pub size_bytes: u64,
+    /// Set while it waits for its eradication; its volume may be destroyed besides.
+    pub destroyed: Option<Destroyed>,
+}
+
+impl Volume {
+    /// A volume in use, without limits.
+    pub fn new(name: Name, size_bytes: u64) -> Volume {
+        Volume { name, size_bytes, limits: Limits::default(), destroyed: None }
+    }
+}
+
+impl Snapshot {
+    /// A snapshot in use.
+    pub fn new(suffix: Name, size_bytes: u64) -> Snapshot {
+        Snapshot { suffix, size_bytes, destroyed: None }
+    }
 }
 
 /// See the module's text.
@@ -44,20 +109,61 @@ pub struct Snapshot {
 pub struct Namespace {
     /// The pod's name.
     pub name: Name,
-    /// Volumes by id.
+    /// Volumes by id, destroyed ones too: they keep their names.
     pub volumes: BTreeMap<VolumeId, Volume>,
-    /// Snapshots by id.
+    /// Snapshots by id, destroyed ones too.
     pub snapshots: BTreeMap<SnapshotId, Snapshot>,
     /// Failover preference.
     pub preferred: Option<ArrayId>,
     /// The other array, once the pod is being stretched.
     pub peer: Option<(ArrayId, ArrayId)>,
+    /// Time as far as entries have counted it.
+    pub clock: PodTime,
+    /// How long what is destroyed from now on can be recovered, in milliseconds.
+    pub eradication_delay_ms: u64,
+    /// Bound on the sum of the volumes' sizes, in bytes.
+    pub quota_bytes: Option<u64>,
+    /// Set while the pod waits for its eradication.
+    pub destroyed: Option<Destroyed>,
 }
 
 impl Namespace {
     /// An empty pod.
     pub fn new(name: Name) -> Namespace {
-        Namespace { name, volumes: BTreeMap::new(), snapshots: BTreeMap::new(), preferred: None, peer: None }
+        Namespace {
+            name,
+            volumes: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            preferred: None,
+            peer: None,
+            clock: PodTime(0),
+            eradication_delay_ms: ERADICATION_DELAY_MS,
+            quota_bytes: None,
+            destroyed: None,
+        }
+    }
+
+    /// Whether hosts may use a volume: neither it nor the pod is destroyed.
+    pub fn is_in_use(&self, volume: VolumeId) -> bool {
+        self.destroyed.is_none() && self.volumes.get(&volume).is_some_and(|volume| volume.destroyed.is_none())
+    }
+
+    /// Sum of all volumes' sizes, those that wait for their eradication included: what counts against the quota. So
+    /// recovering a volume needs no room.
+    pub fn provisioned_bytes(&self) -> u64 {
+        self.volumes.values().fold(0, |sum, volume| sum.saturating_add(volume.size_bytes))
+    }
+
+    /// What is to be eradicated next, and when.
+    pub fn next_due(&self) -> Option<(PodTime, Target)> {
+        let volumes = self.volumes.iter().map(|(id, volume)| (volume.destroyed, Target::Volume(*id)));
+        let snapshots =
+            self.snapshots.iter().map(|(id, snapshot)| (snapshot.destroyed, Target::Snapshot(*id)));
+        std::iter::once((self.destroyed, Target::Pod))
+            .chain(volumes)
+            .chain(snapshots)
+            .filter_map(|(destroyed, target)| destroyed.map(|destroyed| (destroyed.due, target)))
+            .min()
     }
 
     /// The volume called `name`.
@@ -86,6 +192,8 @@ impl Namespace {
             out.put_u64_le(id.0);
             put_text(out, volume.name.as_str());
             out.put_u64_le(volume.size_bytes);
+            volume.limits.encode(out);
+            put_destroyed(out, volume.destroyed);
         }
         put_count(out, self.snapshots.len());
         for (id, snapshot) in &self.snapshots {
@@ -93,31 +201,57 @@ impl Namespace {
             out.put_u64_le(id.taken_at);
             put_text(out, snapshot.suffix.as_str());
             out.put_u64_le(snapshot.size_bytes);
+            put_destroyed(out, snapshot.destroyed);
         }
         put_option(out, self.preferred, |out, id| out.put_slice(&id.0));
         put_option(out, self.peer, |out, (one, other)| {
             out.put_slice(&one.0);
             out.put_slice(&other.0);
         });
+        out.put_u64_le(self.clock.0);
+        out.put_u64_le(self.eradication_delay_ms);
+        put_option(out, self.quota_bytes, |out, bytes| out.put_u64_le(bytes));
+        put_destroyed(out, self.destroyed);
     }
 
     /// Reads what [`Namespace::encode`] wrote.
     pub fn decode(reader: &mut Reader) -> Result<Namespace, DecodeError> {
         let mut namespace = Namespace::new(read_name(reader)?);
-        for _ in 0..reader.count(21)? {
+        for _ in 0..reader.count(38)? {
             let id = VolumeId(reader.u64()?);
-            let volume = Volume { name: read_name(reader)?, size_bytes: read_size(reader)? };
+            let volume = Volume {
+                name: read_name(reader)?,
+                size_bytes: read_size(reader)?,
+                limits: Limits::decode(reader)?,
+                destroyed: read_destroyed(reader)?,
+            };
             namespace.volumes.insert(id, volume);
         }
-        for _ in 0..reader.count(29)? {
+        for _ in 0..reader.count(30)? {
             let id = SnapshotId { volume: VolumeId(reader.u64()?), taken_at: reader.u64()? };
-            let snapshot = Snapshot { suffix: read_name(reader)?, size_bytes: read_size(reader)? };
+            let snapshot = Snapshot {
+                suffix: read_name(reader)?,
+                size_bytes: read_size(reader)?,
+                destroyed: read_destroyed(reader)?,
+            };
             namespace.snapshots.insert(id, snapshot);
         }
         namespace.preferred = reader.option(|reader| Ok(ArrayId(reader.array()?)))?;
         namespace.peer = reader.option(|reader| Ok((ArrayId(reader.array()?), ArrayId(reader.array()?))))?;
+        namespace.clock = PodTime(reader.u64()?);
+        namespace.eradication_delay_ms = reader.u64()?;
+        namespace.quota_bytes = reader.option(Reader::u64)?;
+        namespace.destroyed = read_destroyed(reader)?;
         Ok(namespace)
     }
+}
+
+fn put_destroyed(out: &mut BytesMut, destroyed: Option<Destroyed>) {
+    put_option(out, destroyed, |out, destroyed| out.put_u64_le(destroyed.due.0));
+}
+
+fn read_destroyed(reader: &mut Reader) -> Result<Option<Destroyed>, DecodeError> {
+    reader.option(|reader| Ok(Destroyed { due: PodTime(reader.u64()?) }))
 }
 
 /// Reads a checked name.

@@ -7,13 +7,15 @@
 //!   only in part is a `Partial` or `Zero` piece, never `Data`.
 //! - O2: decoding never panics and never trusts a length.
 
+mod manage;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use metropod_dedupe::{Digest, Form, Payload};
-use metropod_protocol::ArrayId;
 
-use crate::codec::{DecodeError, Reader, put_option, put_text};
-use crate::names::{Name, VolumeId};
-use crate::namespace::read_name;
+use crate::codec::{DecodeError, Reader};
+use crate::names::VolumeId;
+
+pub use manage::{Content, Manage, Target};
 
 /// Block size in bytes.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -64,43 +66,6 @@ pub enum Operation {
     Manage(Manage),
 }
 
-/// A change of a pod's namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Manage {
-    /// Makes an empty volume.
-    CreateVolume {
-        /// Its name.
-        name: Name,
-        /// Its size.
-        size_bytes: u64,
-    },
-    /// Takes a snapshot of one volume, or of all: one cut.
-    CreateSnapshot {
-        /// The volume; all of the pod when absent.
-        volume: Option<Name>,
-        /// What follows the dot.
-        suffix: Name,
-    },
-    /// Makes a volume with the content of a volume or snapshot.
-    CloneVolume {
-        /// The source volume.
-        source: Name,
-        /// Its snapshot; the present content when absent.
-        suffix: Option<Name>,
-        /// Name of the clone.
-        name: Name,
-    },
-    /// Sets or clears the failover preference.
-    SetPreference(Option<ArrayId>),
-    /// Records that `joiner` is to hold the pod too.
-    Invite {
-        /// The array that holds the pod.
-        host: ArrayId,
-        /// The array that joins.
-        joiner: ArrayId,
-    },
-}
-
 impl Operation {
     /// Descriptor and attachment.
     pub fn encode(&self) -> (Bytes, Bytes) {
@@ -114,7 +79,10 @@ impl Operation {
                 }
             }
             Operation::Zero { volume, offset, length } => put_range(&mut out, 2, *volume, *offset, *length),
-            Operation::Manage(manage) => encode_manage(manage, &mut out),
+            Operation::Manage(manage) => {
+                out.put_u8(3);
+                manage.encode(&mut out);
+            }
         }
         (out.freeze(), attachment.freeze())
     }
@@ -139,7 +107,7 @@ impl Operation {
                 let (volume, offset, length) = read_range(&mut reader)?;
                 Operation::Zero { volume, offset, length }
             }
-            3 => Operation::Manage(decode_manage(&mut reader)?),
+            3 => Operation::Manage(Manage::decode(&mut reader)?),
             _ => return Err(DecodeError::Value { field: "operation" }),
         };
         reader.end()?;
@@ -147,7 +115,7 @@ impl Operation {
         Ok(operation)
     }
 
-    /// Volume and byte range of block content that this operation changes.
+    /// Volume and byte range of block content that a host's operation changes.
     pub fn touches(&self) -> Option<(VolumeId, u64, u64)> {
         match self {
             Operation::Write { volume, offset, length, .. } | Operation::Zero { volume, offset, length } => {
@@ -163,6 +131,7 @@ pub fn touches(descriptor: &Bytes) -> Option<(VolumeId, u64, u64)> {
     let mut reader = Reader::new(descriptor.clone());
     match reader.u8() {
         Ok(1 | 2) => read_range(&mut reader).ok(),
+        Ok(3) => manage::touches(&mut reader),
         _ => None,
     }
 }
@@ -269,55 +238,10 @@ pub fn read_payload(reader: &mut Reader) -> Result<Payload, DecodeError> {
     Ok(Payload { form, raw_len: BLOCK_BYTES as u32, bytes })
 }
 
-fn encode_manage(manage: &Manage, out: &mut BytesMut) {
-    out.put_u8(3);
-    match manage {
-        Manage::CreateVolume { name, size_bytes } => {
-            out.put_u8(1);
-            put_text(out, name.as_str());
-            out.put_u64_le(*size_bytes);
-        }
-        Manage::CreateSnapshot { volume, suffix } => {
-            out.put_u8(2);
-            put_option(out, volume.as_ref(), |out, name| put_text(out, name.as_str()));
-            put_text(out, suffix.as_str());
-        }
-        Manage::CloneVolume { source, suffix, name } => {
-            out.put_u8(3);
-            put_text(out, source.as_str());
-            put_option(out, suffix.as_ref(), |out, suffix| put_text(out, suffix.as_str()));
-            put_text(out, name.as_str());
-        }
-        Manage::SetPreference(array) => {
-            out.put_u8(4);
-            put_option(out, *array, |out, id| out.put_slice(&id.0));
-        }
-        Manage::Invite { host, joiner } => {
-            out.put_u8(5);
-            out.put_slice(&host.0);
-            out.put_slice(&joiner.0);
-        }
-    }
-}
-
-fn decode_manage(reader: &mut Reader) -> Result<Manage, DecodeError> {
-    Ok(match reader.u8()? {
-        1 => Manage::CreateVolume { name: read_name(reader)?, size_bytes: reader.u64()? },
-        2 => Manage::CreateSnapshot { volume: reader.option(read_name)?, suffix: read_name(reader)? },
-        3 => Manage::CloneVolume {
-            source: read_name(reader)?,
-            suffix: reader.option(read_name)?,
-            name: read_name(reader)?,
-        },
-        4 => Manage::SetPreference(reader.option(|reader| Ok(ArrayId(reader.array()?)))?),
-        5 => Manage::Invite { host: ArrayId(reader.array()?), joiner: ArrayId(reader.array()?) },
-        _ => return Err(DecodeError::Value { field: "management operation" }),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::Name;
 
     #[test]
     fn a_misaligned_write_survives_encoding() {
@@ -337,6 +261,19 @@ mod tests {
         let (descriptor, attachment) = operation.encode();
         assert_eq!(touches(&descriptor), Some((VolumeId(9), 3584, 5120)));
         assert_eq!(Operation::decode(descriptor, attachment), Ok(operation));
+    }
+
+    #[test]
+    fn what_changes_content_without_naming_blocks_says_what_it_touches() {
+        let volume = VolumeId(9);
+        let touched = |manage: Manage| touches(&Operation::Manage(manage).encode().0);
+        let all = crate::namespace::VOLUME_BYTES_MAX;
+        let overwrite = Manage::Overwrite { volume, from: Content::Volume(VolumeId(8)) };
+        assert_eq!(touched(overwrite), Some((volume, 0, all)));
+        let resize = |truncate| Manage::Resize { volume, size_bytes: 1 << 20, truncate };
+        assert_eq!(touched(resize(true)), Some((volume, 1 << 20, all - (1 << 20))));
+        assert_eq!(touched(resize(false)), None);
+        assert_eq!(touched(Manage::Recover(Target::Volume(volume))), None);
     }
 
     #[test]

@@ -1,21 +1,23 @@
 //! What each resource of the API does with the array.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use metropod::Array;
+use metropod::{Array, Limits};
 use serde_json::{Value, json};
 
 use super::body::Body;
 use super::refusal::Refusal;
 use super::shapes::{
     ArrayShape, ConnectRequest, ConnectedShape, ConnectionShape, CreatePodRequest, CreateSnapshotRequest,
-    CreateVolumeRequest, KeyShape, PodShape, SetPodRequest, SnapshotShape, StretchRequest, VolumeShape,
+    CreateVolumeRequest, KeyShape, PodShape, SetPodRequest, SetVolumeRequest, SnapshotShape, StretchRequest,
+    VolumeShape,
 };
 
-type Answer<T> = Result<Json<T>, Refusal>;
+pub(super) type Answer<T> = Result<Json<T>, Refusal>;
 type Made<T> = Result<(StatusCode, Json<T>), Refusal>;
 
 pub(super) async fn health() -> Json<Value> {
@@ -68,7 +70,18 @@ pub(super) async fn set_pod(
     Path(name): Path<String>,
     Body(request): Body<SetPodRequest>,
 ) -> Answer<PodShape> {
-    array.set_preference(&name, request.failover_preference.as_deref()).await?;
+    if request == SetPodRequest::default() {
+        return Err(Refusal::malformed("there is nothing to set"));
+    }
+    if let Some(preference) = request.failover_preference {
+        array.set_preference(&name, preference.as_deref()).await?;
+    }
+    if let Some(quota_bytes) = request.quota_bytes {
+        array.set_quota(&name, quota_bytes).await?;
+    }
+    if let Some(delay_ms) = request.eradication_delay_ms {
+        array.set_eradication_delay(&name, Duration::from_millis(delay_ms)).await?;
+    }
     pod_shape(&array, &name).map(Json)
 }
 
@@ -103,6 +116,26 @@ pub(super) async fn create_volume(
     Ok((StatusCode::CREATED, Json(volume_shape(&array, &request.name)?)))
 }
 
+pub(super) async fn set_volume(
+    State(array): State<Array>,
+    Path(name): Path<String>,
+    Body(request): Body<SetVolumeRequest>,
+) -> Answer<VolumeShape> {
+    if (SetVolumeRequest { truncate: false, ..request.clone() }) == SetVolumeRequest::default() {
+        return Err(Refusal::malformed("there is nothing to set"));
+    }
+    if let Some(size_bytes) = request.size_bytes {
+        array.resize_volume(&name, size_bytes, request.truncate).await?;
+    }
+    if request.iops_limit.is_some() || request.bandwidth_limit_bytes_per_s.is_some() {
+        let now = volume_shape(&array, &name)?;
+        let iops = request.iops_limit.unwrap_or(now.iops_limit).unwrap_or(0);
+        let bandwidth = request.bandwidth_limit_bytes_per_s.unwrap_or(now.bandwidth_limit_bytes_per_s);
+        array.set_limits(&name, Limits { iops, bytes_per_s: bandwidth.unwrap_or(0) }).await?;
+    }
+    volume_shape(&array, &name).map(Json)
+}
+
 pub(super) async fn snapshots(State(array): State<Array>) -> Json<Vec<SnapshotShape>> {
     Json(array.snapshots().into_iter().map(SnapshotShape::from).collect())
 }
@@ -121,14 +154,14 @@ pub(super) async fn create_snapshot(
     Ok((StatusCode::CREATED, Json(shapes)))
 }
 
-fn pod_shape(array: &Array, name: &str) -> Result<PodShape, Refusal> {
+pub(super) fn pod_shape(array: &Array, name: &str) -> Result<PodShape, Refusal> {
     match array.pod(name) {
         Some(pod) => Ok(pod.into()),
         None => Err(Refusal::not_found("no such pod at this array", "see `metropod pod list`")),
     }
 }
 
-fn volume_shape(array: &Array, name: &str) -> Result<VolumeShape, Refusal> {
+pub(super) fn volume_shape(array: &Array, name: &str) -> Result<VolumeShape, Refusal> {
     let found = array.volumes().into_iter().find(|volume| volume.name.eq_ignore_ascii_case(name));
     match found {
         Some(volume) => Ok(volume.into()),

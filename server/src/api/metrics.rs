@@ -174,6 +174,10 @@ mod tests {
             failover_preference: None,
             volumes: 0,
             size_bytes: 0,
+            quota_bytes: None,
+            provisioned_bytes: 0,
+            eradication_delay_ms: 0,
+            eradicated_in_ms: None,
         };
         let text = render(&status, &[pod], &[], 0, 0);
         assert!(text.contains("metropod_journal_used_bytes 7\n"));

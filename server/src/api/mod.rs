@@ -9,6 +9,7 @@
 mod body;
 mod handlers;
 mod http;
+mod lifecycle;
 mod metrics;
 mod openapi;
 mod refusal;
@@ -41,8 +42,9 @@ pub fn router(array: Array) -> Router {
         .route("/api/v1/pods", get(handlers::pods).post(handlers::create_pod))
         .route("/api/v1/pods/{pod}", get(handlers::pod).merge(patch(handlers::set_pod)))
         .route("/api/v1/pods/{pod}/stretch", post(handlers::stretch))
+        .merge(lifecycle::routes())
         .route("/api/v1/volumes", get(handlers::volumes).post(handlers::create_volume))
-        .route("/api/v1/volumes/{volume}", get(handlers::volume))
+        .route("/api/v1/volumes/{volume}", get(handlers::volume).merge(patch(handlers::set_volume)))
         .route("/api/v1/snapshots", get(handlers::snapshots).post(handlers::create_snapshot))
         .route("/openapi.json", get(openapi::document))
         .route("/healthz", get(handlers::health))

@@ -18,7 +18,7 @@ enum Schema {
 
 use Schema::{Many, One, Text};
 
-const OPERATIONS: [Operation; 17] = [
+const OPERATIONS: [Operation; 32] = [
     ("/api/v1/array", "get", "The array", None, 200, One("Array")),
     ("/api/v1/array/connection-key", "post", "Makes a one-time connection key", None, 201, One("Key")),
     ("/api/v1/array/connections", "get", "Connected arrays", None, 200, Many("Connection")),
@@ -35,11 +35,110 @@ const OPERATIONS: [Operation; 17] = [
     ("/api/v1/pods/{pod}", "get", "One pod", None, 200, One("Pod")),
     ("/api/v1/pods/{pod}", "patch", "Changes a pod's settings", Some("SetPodRequest"), 200, One("Pod")),
     ("/api/v1/pods/{pod}/stretch", "post", "Stretches a pod", Some("StretchRequest"), 202, One("Pod")),
+    (
+        "/api/v1/pods/{pod}/destroy",
+        "post",
+        "Takes a pod out of use, until it is eradicated",
+        Some("ContentsRequest"),
+        200,
+        One("Pod"),
+    ),
+    ("/api/v1/pods/{pod}/recover", "post", "Takes a destroyed pod into use again", None, 200, One("Pod")),
+    (
+        "/api/v1/pods/{pod}/eradicate",
+        "post",
+        "Removes a destroyed pod for good",
+        Some("ContentsRequest"),
+        200,
+        One("Eradicated"),
+    ),
     ("/api/v1/volumes", "get", "Volumes", None, 200, Many("Volume")),
     ("/api/v1/volumes", "post", "Makes or clones a volume", Some("CreateVolumeRequest"), 201, One("Volume")),
     ("/api/v1/volumes/{volume}", "get", "One volume (pod::volume)", None, 200, One("Volume")),
+    (
+        "/api/v1/volumes/{volume}",
+        "patch",
+        "Changes a volume's size or limits",
+        Some("SetVolumeRequest"),
+        200,
+        One("Volume"),
+    ),
+    (
+        "/api/v1/volumes/{volume}/overwrite",
+        "post",
+        "Gives a volume other content",
+        Some("OverwriteRequest"),
+        200,
+        One("Volume"),
+    ),
+    (
+        "/api/v1/volumes/{volume}/destroy",
+        "post",
+        "Takes a volume out of use, until it is eradicated",
+        None,
+        200,
+        One("Volume"),
+    ),
+    (
+        "/api/v1/volumes/{volume}/recover",
+        "post",
+        "Takes a destroyed volume into use again",
+        None,
+        200,
+        One("Volume"),
+    ),
+    (
+        "/api/v1/volumes/{volume}/eradicate",
+        "post",
+        "Removes a destroyed volume for good",
+        None,
+        200,
+        One("Eradicated"),
+    ),
+    (
+        "/api/v1/volumes/{volume}/space",
+        "get",
+        "One volume with its space measured: reads the whole map; null if that takes too long",
+        None,
+        200,
+        One("Volume"),
+    ),
+    ("/api/v1/diff/{first}/{second}", "get", "Where two volumes or snapshots differ", None, 200, One("Diff")),
     ("/api/v1/snapshots", "get", "Snapshots", None, 200, Many("Snapshot")),
     ("/api/v1/snapshots", "post", "Takes snapshots", Some("CreateSnapshotRequest"), 201, Many("Snapshot")),
+    ("/api/v1/snapshots/{snapshot}", "get", "One snapshot (pod::volume.suffix)", None, 200, One("Snapshot")),
+    (
+        "/api/v1/snapshots/{snapshot}/restore",
+        "post",
+        "Gives the volume the snapshot's content",
+        None,
+        200,
+        One("Volume"),
+    ),
+    (
+        "/api/v1/snapshots/{snapshot}/destroy",
+        "post",
+        "Takes a snapshot out of use, until it is eradicated",
+        None,
+        200,
+        One("Snapshot"),
+    ),
+    (
+        "/api/v1/snapshots/{snapshot}/recover",
+        "post",
+        "Takes a destroyed snapshot into use again",
+        None,
+        200,
+        One("Snapshot"),
+    ),
+    (
+        "/api/v1/snapshots/{snapshot}/eradicate",
+        "post",
+        "Removes a destroyed snapshot for good",
+        None,
+        200,
+        One("Eradicated"),
+    ),
     ("/openapi.json", "get", "This document", None, 200, One("Any")),
     ("/healthz", "get", "Whether the array answers", None, 200, One("Any")),
     ("/metrics", "get", "Metrics in Prometheus' text format", None, 200, Text),
@@ -61,9 +160,11 @@ fn describe() -> Value {
         }
         let item = paths.entry(*path).or_insert_with(|| json!({}));
         item[*method] = operation;
-        if let Some(name) = parameter(path) {
-            item["parameters"] =
-                json!([{"name": name, "in": "path", "required": true, "schema": {"type": "string"}}]);
+        let parameters: Vec<Value> = parameters(path)
+            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+            .collect();
+        if !parameters.is_empty() {
+            item["parameters"] = Value::Array(parameters);
         }
     }
     json!({
@@ -93,8 +194,9 @@ fn operation_id(method: &str, path: &str) -> String {
     std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
 }
 
-fn parameter(path: &str) -> Option<&str> {
-    path.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(name, _)| name)
+/// Names in braces.
+fn parameters(path: &str) -> impl Iterator<Item = &str> {
+    path.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name)
 }
 
 fn schemas() -> Value {
@@ -135,7 +237,9 @@ fn schemas() -> Value {
                 "mediator_status": mediator, "progress": maybe_number, "recovery_point_ms": maybe_count,
                 "resync": {"nullable": true, "allOf": [{"$ref": "#/components/schemas/Resync"}]},
             }))},
-            "failover_preference": maybe_text, "volumes": count, "size_bytes": count,
+            "failover_preference": maybe_text, "volumes": count, "size_bytes": count, "quota_bytes": maybe_count,
+            "provisioned_bytes": count, "eradication_delay_ms": count, "destroyed": flag,
+            "eradicated_in_ms": maybe_count,
         })),
         "Resync": object(json!({
             "bytes_logical": count, "bytes_done": count, "bytes_referenced": count, "bytes_compressed": count,
@@ -143,12 +247,31 @@ fn schemas() -> Value {
         })),
         "Volume": object(json!({
             "name": text, "id": text, "size_bytes": count, "serial": text, "unique_bytes": maybe_count,
-            "logical_bytes": maybe_count, "data_reduction": maybe_number, "destroyed": flag,
+            "logical_bytes": maybe_count, "data_reduction": maybe_number, "iops_limit": maybe_count,
+            "bandwidth_limit_bytes_per_s": maybe_count, "destroyed": flag, "eradicated_in_ms": maybe_count,
         })),
-        "Snapshot": object(json!({"name": text, "size_bytes": count})),
+        "Snapshot": object(json!({
+            "name": text, "size_bytes": count, "destroyed": flag, "eradicated_in_ms": maybe_count,
+        })),
+        "Eradicated": object(json!({"name": text})),
+        "Diff": object(json!({
+            "first": text, "second": text, "first_bytes": count, "second_bytes": count, "differing_bytes": count,
+            "ranges": {"type": "array", "items": object(json!({
+                "offset": count, "length": count, "zero_in_first": flag, "zero_in_second": flag,
+            }))},
+            "truncated": flag,
+        })),
         "ConnectRequest": optional(&["address", "key"], json!({"address": text, "key": text})),
         "CreatePodRequest": optional(&["name"], json!({"name": text})),
-        "SetPodRequest": optional(&["failover_preference"], json!({"failover_preference": maybe_text})),
+        "SetPodRequest": optional(&[], json!({
+            "failover_preference": maybe_text, "quota_bytes": maybe_count, "eradication_delay_ms": count,
+        })),
+        "ContentsRequest": optional(&[], json!({"contents": flag})),
+        "SetVolumeRequest": optional(&[], json!({
+            "size_bytes": count, "truncate": flag, "iops_limit": maybe_count,
+            "bandwidth_limit_bytes_per_s": maybe_count,
+        })),
+        "OverwriteRequest": optional(&["source"], json!({"source": text})),
         "StretchRequest": optional(&["array"], json!({"array": text})),
         "CreateVolumeRequest": optional(&["name"], json!({"name": text, "size_bytes": count, "source": text})),
         "CreateSnapshotRequest": optional(&["of"], json!({"of": text, "suffix": text})),
@@ -203,7 +326,10 @@ mod tests {
             unique_bytes: None,
             logical_bytes: None,
             data_reduction: None,
+            iops_limit: None,
+            bandwidth_limit_bytes_per_s: None,
             destroyed: false,
+            eradicated_in_ms: None,
         };
         assert_eq!(fields("Volume"), keys(serde_json::to_value(volume).unwrap()));
         assert_eq!(fields("Resync"), keys(serde_json::to_value(ResyncShape::default()).unwrap()));

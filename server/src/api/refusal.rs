@@ -50,6 +50,7 @@ impl From<ManageError> for Refusal {
     fn from(error: ManageError) -> Refusal {
         let (status, advice) = match error {
             ManageError::BadName => (StatusCode::BAD_REQUEST, "choose another name"),
+            ManageError::OtherPod => (StatusCode::BAD_REQUEST, "copy within one pod"),
             ManageError::NoSuchArray => (StatusCode::NOT_FOUND, "see `metropod array connections`"),
             ManageError::Refused(cause) => cause_of(cause),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, LOOK_AT_LOG),
@@ -77,10 +78,17 @@ fn cause_of(cause: Cause) -> (StatusCode, &'static str) {
         Cause::NoSuchPod | Cause::NoSuchVolume | Cause::NoSuchSnapshot => {
             (StatusCode::NOT_FOUND, "see `metropod pod list` and `metropod volume list`")
         }
-        Cause::BadSize => (StatusCode::BAD_REQUEST, "choose another size"),
-        Cause::PodExists | Cause::VolumeExists | Cause::SnapshotExists | Cause::NameClash => {
-            (StatusCode::CONFLICT, "choose another name")
+        Cause::BadSize | Cause::BadTruncation => (StatusCode::BAD_REQUEST, "choose another size"),
+        Cause::PodExists
+        | Cause::VolumeExists
+        | Cause::SnapshotExists
+        | Cause::NameClash
+        | Cause::NameOfDestroyed => (StatusCode::CONFLICT, "choose another name"),
+        Cause::WouldShrink | Cause::HasContents | Cause::Destroyed | Cause::NotDestroyed => {
+            (StatusCode::CONFLICT, "see `metropod volume list`")
         }
+        Cause::OverQuota | Cause::QuotaTooSmall => (StatusCode::CONFLICT, "see `metropod pod show`"),
+        Cause::Stretched => (StatusCode::CONFLICT, "see `metropod pod list`"),
         Cause::NotConnected | Cause::NotAMember => {
             (StatusCode::CONFLICT, "see `metropod array connections` and `metropod pod list`")
         }

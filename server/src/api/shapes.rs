@@ -2,10 +2,17 @@
 //!
 //! Sizes are bytes, times are milliseconds, ids are lower-case hexadecimal. A figure that is not known is `null`.
 
+mod requests;
+
 use metropod::{
-    ArrayStatus, ConnectionStatus, Epoch, PodSide, PodStatus, Resync, SnapshotStatus, VolumeStatus,
+    ArrayStatus, ConnectionStatus, Diff, Epoch, PodSide, PodStatus, Resync, SnapshotStatus, VolumeStatus,
 };
 use serde::{Deserialize, Serialize};
+
+pub use requests::{
+    ConnectRequest, ContentsRequest, CreatePodRequest, CreateSnapshotRequest, CreateVolumeRequest,
+    OverwriteRequest, SetPodRequest, SetVolumeRequest, StretchRequest,
+};
 
 /// What `array show` answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,10 +71,20 @@ pub struct PodShape {
     pub arrays: Vec<PodSideShape>,
     /// The array that goes on when both could.
     pub failover_preference: Option<String>,
-    /// Number of volumes.
+    /// Number of volumes in use.
     pub volumes: usize,
     /// Sum of their sizes.
     pub size_bytes: u64,
+    /// Bound on `provisioned_bytes`.
+    pub quota_bytes: Option<u64>,
+    /// Sum of the sizes of all volumes, those that wait for their eradication included.
+    pub provisioned_bytes: u64,
+    /// How long what is destroyed can be recovered.
+    pub eradication_delay_ms: u64,
+    /// Whether the pod waits for its eradication.
+    pub destroyed: bool,
+    /// How long it still waits.
+    pub eradicated_in_ms: Option<u64>,
 }
 
 /// Orders configurations.
@@ -132,14 +149,20 @@ pub struct VolumeShape {
     pub size_bytes: u64,
     /// Serial number shown to hosts, the same on both arrays.
     pub serial: String,
-    /// Stored bytes that only this volume needs; not measured yet.
+    /// Stored bytes that only this volume needs; never known yet: it takes reference counts.
     pub unique_bytes: Option<u64>,
-    /// Bytes in use before reduction; not measured yet.
+    /// Bytes in use before reduction, exactly; `null` unless asked for by `/space` (`volume show --measure`).
     pub logical_bytes: Option<u64>,
-    /// `logical_bytes` by stored bytes; not measured yet.
+    /// `logical_bytes` by stored bytes; never known yet: chunks are shared between volumes.
     pub data_reduction: Option<f64>,
-    /// Whether it waits for its eradication.
+    /// Requests in a second that each array lets through.
+    pub iops_limit: Option<u64>,
+    /// Bytes in a second that each array lets through.
+    pub bandwidth_limit_bytes_per_s: Option<u64>,
+    /// Whether it, or its pod, waits for its eradication.
     pub destroyed: bool,
+    /// How long it still waits.
+    pub eradicated_in_ms: Option<u64>,
 }
 
 /// One snapshot of `snapshot list`.
@@ -149,6 +172,49 @@ pub struct SnapshotShape {
     pub name: String,
     /// Size of the volume when it was taken.
     pub size_bytes: u64,
+    /// Whether it, its volume or its pod waits for its eradication.
+    pub destroyed: bool,
+    /// How long it still waits.
+    pub eradicated_in_ms: Option<u64>,
+}
+
+/// What is no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EradicatedShape {
+    /// The name it had, which is free now.
+    pub name: String,
+}
+
+/// What `volume diff` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffShape {
+    /// Name of the first volume or snapshot.
+    pub first: String,
+    /// Name of the second.
+    pub second: String,
+    /// Size of the first.
+    pub first_bytes: u64,
+    /// Size of the second.
+    pub second_bytes: u64,
+    /// Bytes in all ranges that differ.
+    pub differing_bytes: u64,
+    /// Those ranges, in order, in blocks of 4 KiB; the first of them if `truncated`.
+    pub ranges: Vec<DiffRangeShape>,
+    /// Whether ranges were left out.
+    pub truncated: bool,
+}
+
+/// A range that differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffRangeShape {
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub length: u64,
+    /// Whether it is zero, or beyond the end, in the first.
+    pub zero_in_first: bool,
+    /// Whether it is zero, or beyond the end, in the second.
+    pub zero_in_second: bool,
 }
 
 /// What `array connection-key` answers.
@@ -172,65 +238,6 @@ pub struct ErrorShape {
     pub error: String,
     /// What to do.
     pub remedy: String,
-}
-
-/// Body of `POST /api/v1/array/connections`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConnectRequest {
-    /// `HOST:PORT` the other array listens on.
-    pub address: String,
-    /// Its connection key.
-    pub key: String,
-}
-
-/// Body of `POST /api/v1/pods`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CreatePodRequest {
-    /// Name.
-    pub name: String,
-}
-
-/// Body of `PATCH /api/v1/pods/{pod}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SetPodRequest {
-    /// The preferred array; `null` for none.
-    pub failover_preference: Option<String>,
-}
-
-/// Body of `POST /api/v1/pods/{pod}/stretch`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StretchRequest {
-    /// A connected array.
-    pub array: String,
-}
-
-/// Body of `POST /api/v1/volumes`: an empty volume of a size, or a clone of a source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CreateVolumeRequest {
-    /// `pod::volume`.
-    pub name: String,
-    /// Size of an empty volume, a multiple of 512.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size_bytes: Option<u64>,
-    /// `pod::volume` or `pod::volume.suffix` to clone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-}
-
-/// Body of `POST /api/v1/snapshots`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CreateSnapshotRequest {
-    /// `pod::volume`, or `pod` for all its volumes in one cut.
-    pub of: String,
-    /// What follows the dot; made from the time if it is missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suffix: Option<String>,
 }
 
 impl ArrayShape {
@@ -280,6 +287,11 @@ impl From<PodStatus> for PodShape {
             failover_preference: status.failover_preference,
             volumes: status.volumes,
             size_bytes: status.size_bytes,
+            quota_bytes: status.quota_bytes,
+            provisioned_bytes: status.provisioned_bytes,
+            eradication_delay_ms: status.eradication_delay_ms,
+            destroyed: status.eradicated_in_ms.is_some(),
+            eradicated_in_ms: status.eradicated_in_ms,
         }
     }
 }
@@ -330,14 +342,43 @@ impl From<VolumeStatus> for VolumeShape {
             unique_bytes: None,
             logical_bytes: None,
             data_reduction: None,
-            destroyed: false,
+            iops_limit: Some(status.limits.iops).filter(|limit| *limit > 0),
+            bandwidth_limit_bytes_per_s: Some(status.limits.bytes_per_s).filter(|limit| *limit > 0),
+            destroyed: status.eradicated_in_ms.is_some(),
+            eradicated_in_ms: status.eradicated_in_ms,
         }
     }
 }
 
 impl From<SnapshotStatus> for SnapshotShape {
     fn from(status: SnapshotStatus) -> SnapshotShape {
-        SnapshotShape { name: status.name, size_bytes: status.size_bytes }
+        SnapshotShape {
+            name: status.name,
+            size_bytes: status.size_bytes,
+            destroyed: status.eradicated_in_ms.is_some(),
+            eradicated_in_ms: status.eradicated_in_ms,
+        }
+    }
+}
+
+impl DiffShape {
+    /// From the comparison of two names.
+    pub fn new(first: String, second: String, diff: Diff) -> DiffShape {
+        let ranges = diff.ranges.iter().map(|range| DiffRangeShape {
+            offset: range.offset,
+            length: range.length,
+            zero_in_first: range.zero_in_first,
+            zero_in_second: range.zero_in_second,
+        });
+        DiffShape {
+            first,
+            second,
+            first_bytes: diff.first_bytes,
+            second_bytes: diff.second_bytes,
+            differing_bytes: diff.differing_bytes,
+            ranges: ranges.collect(),
+            truncated: diff.truncated,
+        }
     }
 }
 
@@ -354,7 +395,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use metropod::{MediatorWord, PodId, SideStatus};
+    use metropod::{Limits, MediatorWord, PodId, SideStatus};
     use serde_json::json;
 
     use super::*;
@@ -377,6 +418,10 @@ mod tests {
             failover_preference: None,
             volumes: 2,
             size_bytes: 2048,
+            quota_bytes: Some(4096),
+            provisioned_bytes: 3072,
+            eradication_delay_ms: 1000,
+            eradicated_in_ms: None,
         };
         assert_eq!(
             serde_json::to_value(PodShape::from(status)).unwrap(),
@@ -390,20 +435,29 @@ mod tests {
                         "bytes_wire": 0, "bytes_saved": 0, "rate_bytes_per_s": 0, "eta_ms": null,
                     },
                 }],
-                "failover_preference": null, "volumes": 2, "size_bytes": 2048,
+                "failover_preference": null, "volumes": 2, "size_bytes": 2048, "quota_bytes": 4096,
+                "provisioned_bytes": 3072, "eradication_delay_ms": 1000, "destroyed": false,
+                "eradicated_in_ms": null,
             })
         );
     }
 
     #[test]
     fn a_volume_is_shown_as_the_command_line_promises() {
-        let status =
-            VolumeStatus { name: "p::v".into(), id: "1".into(), size_bytes: 512, serial: "s".into() };
+        let status = VolumeStatus {
+            name: "p::v".into(),
+            id: "1".into(),
+            size_bytes: 512,
+            serial: "s".into(),
+            limits: Limits { iops: 7, bytes_per_s: 0 },
+            eradicated_in_ms: Some(5),
+        };
         assert_eq!(
             serde_json::to_value(VolumeShape::from(status)).unwrap(),
             json!({
                 "name": "p::v", "id": "1", "size_bytes": 512, "serial": "s", "unique_bytes": null,
-                "logical_bytes": null, "data_reduction": null, "destroyed": false,
+                "logical_bytes": null, "data_reduction": null, "iops_limit": 7,
+                "bandwidth_limit_bytes_per_s": null, "destroyed": true, "eradicated_in_ms": 5,
             })
         );
     }

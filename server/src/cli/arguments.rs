@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::address::address;
 use super::size::SizeBytes;
+use super::span::SpanMs;
 
 /// Active/active block-storage replication: two arrays hold the same volumes, and one goes on when the other is lost.
 #[derive(Debug, Parser)]
@@ -193,9 +194,36 @@ pub enum PodVerb {
         /// The array that goes on when both could; an empty name: whichever is first
         #[arg(long, value_name = "ARRAY")]
         failover_preference: Option<String>,
+        /// Bound on the sum of the volumes' sizes, destroyed ones included; 0: none
+        #[arg(long, value_name = "SIZE")]
+        quota: Option<SizeBytes>,
+        /// How long what is destroyed from now on can be recovered, for instance 24h or 7d
+        #[arg(long, value_name = "SPAN")]
+        eradication_delay: Option<SpanMs>,
         /// The pod's mediator
         #[arg(long, value_name = "ADDR:PORT")]
         mediator: Option<String>,
+    },
+    /// Takes a pod that is at one array out of use; it is eradicated after its eradication delay
+    Destroy {
+        /// Its name
+        pod: String,
+        /// With the volumes that it holds
+        #[arg(long)]
+        contents: bool,
+    },
+    /// Takes a destroyed pod into use again, as it was
+    Recover {
+        /// Its name
+        pod: String,
+    },
+    /// Removes a destroyed pod for good, without waiting
+    Eradicate {
+        /// Its name
+        pod: String,
+        /// With the volumes that it holds
+        #[arg(long)]
+        contents: bool,
     },
 }
 
@@ -216,6 +244,63 @@ pub enum VolumeVerb {
     Show {
         /// pod::volume
         volume: String,
+        /// Counts the bytes in use, which reads the volume's whole map
+        #[arg(long)]
+        measure: bool,
+    },
+    /// Changes a volume's size
+    Resize {
+        /// pod::volume
+        volume: String,
+        /// For instance 10G or 512M (powers of two), or bytes
+        #[arg(long)]
+        size: SizeBytes,
+        /// Lets the volume get smaller and lose what lies beyond
+        #[arg(long)]
+        truncate: bool,
+    },
+    /// Makes a volume with the content of a volume or snapshot of the same pod
+    Copy {
+        /// pod::volume or pod::volume.suffix
+        source: String,
+        /// pod::volume
+        volume: String,
+        /// Gives that content to a volume that exists; what it held is lost
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Shows where two volumes or snapshots differ
+    Diff {
+        /// pod::volume or pod::volume.suffix
+        first: String,
+        /// pod::volume or pod::volume.suffix
+        second: String,
+    },
+    /// Limits what hosts may ask of a volume, at each array
+    Set {
+        /// pod::volume
+        volume: String,
+        /// Requests in a second; 0: no limit
+        #[arg(long, value_name = "N")]
+        iops_limit: Option<u64>,
+        /// Bytes in a second, for instance 100M; 0: no limit
+        #[arg(long, value_name = "SIZE")]
+        bandwidth_limit: Option<SizeBytes>,
+    },
+    /// Takes a volume and its snapshots out of use; they are eradicated after the pod's eradication delay
+    Destroy {
+        /// pod::volume
+        volume: String,
+    },
+    /// Takes a destroyed volume into use again, as it was
+    Recover {
+        /// pod::volume
+        volume: String,
+    },
+    /// Removes a destroyed volume and its snapshots for good, without waiting
+    Eradicate {
+        /// pod::volume
+        volume: String,
     },
 }
 
@@ -232,6 +317,26 @@ pub enum SnapshotVerb {
     },
     /// Lists snapshots
     List,
+    /// Gives the volume the content it had then; what it held since is lost
+    Restore {
+        /// pod::volume.suffix
+        snapshot: String,
+    },
+    /// Takes a snapshot out of use; it is eradicated after the pod's eradication delay
+    Destroy {
+        /// pod::volume.suffix
+        snapshot: String,
+    },
+    /// Takes a destroyed snapshot into use again
+    Recover {
+        /// pod::volume.suffix
+        snapshot: String,
+    },
+    /// Removes a destroyed snapshot for good, without waiting
+    Eradicate {
+        /// pod::volume.suffix
+        snapshot: String,
+    },
 }
 
 #[cfg(test)]
@@ -279,12 +384,26 @@ mod tests {
             "pod create p",
             "pod show p",
             "pod stretch p --to B --wait",
-            "pod set p --failover-preference A",
+            "pod set p --failover-preference A --quota 1T --eradication-delay 7d",
+            "pod destroy p --contents",
+            "pod recover p",
+            "pod eradicate p --contents",
             "volume create p::v --size 10G",
             "volume list",
-            "volume show p::v",
+            "volume show p::v --measure",
             "snapshot create p --suffix s",
+            "volume resize p::v --size 20G --truncate",
+            "volume copy p::v.s p::w --overwrite",
+            "volume diff p::v p::v.s",
+            "volume set p::v --iops-limit 100 --bandwidth-limit 10M",
+            "volume destroy p::v",
+            "volume recover p::v",
+            "volume eradicate p::v",
             "snapshot list",
+            "snapshot restore p::v.s",
+            "snapshot destroy p::v.s",
+            "snapshot recover p::v.s",
+            "snapshot eradicate p::v.s",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -298,6 +417,9 @@ mod tests {
             "volume create p::v",
             "volume create p::v --size ten",
             "pod stretch p",
+            "pod set p --eradication-delay soon",
+            "volume resize p::v",
+            "volume copy p::v",
             "array connect --address 127.0.0.1:1",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -12,6 +12,7 @@ mod pod;
 mod progress;
 mod size;
 mod snapshot;
+mod span;
 mod table;
 mod volume;
 
@@ -27,6 +28,7 @@ pub use arguments::{
 pub use output::{Failure, Output, print_json, print_text};
 pub use progress::Bar;
 pub use size::{BadSize, SizeBytes};
+pub use span::{BadSpan, SpanMs};
 pub use table::Table;
 
 /// Filter of log lines when `METROPOD_LOG` is not set.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::api::shapes::{PodShape, PodSideShape};
+use crate::api::shapes::{PodShape, PodSideShape, SetPodRequest};
 use crate::client::rest::Client;
 
 use super::arguments::{Group, PodVerb};
 use super::output::{Failure, Output};
 use super::progress::{Bar, duration};
 use super::size::SizeBytes;
+use super::span::SpanMs;
 use super::table::Table;
 
 /// Pause between two looks at a pod that is waited for.
@@ -42,17 +43,51 @@ pub(super) fn run(group: &Group<PodVerb>) -> Result<(), Failure> {
             "a pod's mediator cannot be changed yet: it takes pre-electing one array first, so that at no moment two \
              mediators could decide; leave it, or make a new pod",
         )),
-        PodVerb::Set { failover_preference: None, .. } => {
-            Err(Failure::new("nothing to set; give --failover-preference ARRAY"))
-        }
-        PodVerb::Set { pod, failover_preference: Some(array), .. } => {
-            let shape = client.set_preference(pod, Some(array.as_str()).filter(|array| !array.is_empty()))?;
-            let said = match &shape.failover_preference {
-                Some(array) => format!("pod {} prefers array {array}", shape.name),
-                None => format!("pod {} prefers no array", shape.name),
+        PodVerb::Set { pod, failover_preference, quota, eradication_delay, mediator: None } => {
+            let name = |array: &String| Some(array.clone()).filter(|array| !array.is_empty());
+            let request = SetPodRequest {
+                failover_preference: failover_preference.as_ref().map(name),
+                quota_bytes: quota.map(|quota| Some(quota.0).filter(|bytes| *bytes > 0)),
+                eradication_delay_ms: eradication_delay.map(|delay| delay.0),
             };
-            output.say(&shape, &said)
+            if request == SetPodRequest::default() {
+                return Err(Failure::new(
+                    "nothing to set; give --failover-preference ARRAY, --quota SIZE or --eradication-delay SPAN",
+                ));
+            }
+            output.answer(&client.set_pod(pod, &request)?, shown)
         }
+        PodVerb::Destroy { pod, contents } => {
+            let shape = client.destroy_pod(pod, *contents)?;
+            output.say(&shape, &destroyed("pod", &shape.name, shape.eradicated_in_ms))
+        }
+        PodVerb::Recover { pod } => {
+            let shape = client.recover_pod(pod)?;
+            output.say(&shape, &format!("pod {} is in use again", shape.name))
+        }
+        PodVerb::Eradicate { pod, contents } => {
+            let shape = client.eradicate_pod(pod, *contents)?;
+            output.say(&shape, &format!("pod {} is no more", shape.name))
+        }
+    }
+}
+
+/// What is said of something that was destroyed.
+pub(super) fn destroyed(kind: &str, name: &str, eradicated_in_ms: Option<u64>) -> String {
+    match eradicated_in_ms {
+        Some(ms) => {
+            format!("{kind} {name} is destroyed; `metropod {kind} recover {name}` works for {}", SpanMs(ms))
+        }
+        None => format!("{kind} {name} is destroyed"),
+    }
+}
+
+/// A cell that says whether and when something is eradicated.
+pub(super) fn end(destroyed: bool, eradicated_in_ms: Option<u64>) -> String {
+    match (destroyed, eradicated_in_ms) {
+        (true, Some(ms)) => format!("eradicated in {}", SpanMs(ms)),
+        (true, None) => "destroyed".to_owned(),
+        (false, _) => String::new(),
     }
 }
 
@@ -95,9 +130,18 @@ fn rest(side: &PodSideShape) -> String {
 }
 
 fn listed(pods: &[PodShape]) -> Table {
-    let mut table =
-        Table::new(["NAME", "ARRAY", "STATUS", "SEQUENCER", "MEDIATOR", "PREFERS", "VOLUMES", "SIZE"])
-            .when_empty("no pods; make one with `metropod pod create NAME`");
+    let mut table = Table::new([
+        "NAME",
+        "ARRAY",
+        "STATUS",
+        "SEQUENCER",
+        "MEDIATOR",
+        "PREFERS",
+        "VOLUMES",
+        "SIZE",
+        "DESTROYED",
+    ])
+    .when_empty("no pods; make one with `metropod pod create NAME`");
     for pod in pods {
         for side in &pod.arrays {
             table.row([
@@ -109,6 +153,7 @@ fn listed(pods: &[PodShape]) -> Table {
                 pod.failover_preference.clone().unwrap_or_default(),
                 pod.volumes.to_string(),
                 SizeBytes(pod.size_bytes).to_string(),
+                end(pod.destroyed, pod.eradicated_in_ms),
             ]);
         }
     }
@@ -123,6 +168,17 @@ fn shown(pod: &PodShape) -> Table {
     table.value("prefers", pod.failover_preference.as_deref().unwrap_or("no array"));
     table.value("volumes", pod.volumes);
     table.value("size", SizeBytes(pod.size_bytes));
+    match pod.quota_bytes {
+        Some(quota) => {
+            let (used, quota) = (SizeBytes(pod.provisioned_bytes), SizeBytes(quota));
+            table.value("quota", format_args!("{used} of {quota}"));
+        }
+        None => table.value("quota", "none"),
+    }
+    table.value("eradication delay", SpanMs(pod.eradication_delay_ms));
+    if pod.destroyed {
+        table.value("destroyed", end(true, pod.eradicated_in_ms));
+    }
     for side in &pod.arrays {
         let mut words = vec![status(side)];
         words.extend(side.sequencer.then(|| "sequencer".to_owned()));

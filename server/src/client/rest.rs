@@ -9,8 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::shapes::{
     ArrayShape, ConnectRequest, ConnectedShape, ConnectionShape, CreatePodRequest, CreateSnapshotRequest,
-    CreateVolumeRequest, ErrorShape, KeyShape, PodShape, SetPodRequest, SnapshotShape, StretchRequest,
-    VolumeShape,
+    CreateVolumeRequest, ErrorShape, KeyShape, PodShape, SnapshotShape, StretchRequest, VolumeShape,
 };
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
@@ -70,7 +69,7 @@ pub struct Client {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Method {
+pub(super) enum Method {
     Get,
     Post,
     Patch,
@@ -130,12 +129,6 @@ impl Client {
         self.send(Method::Post, "pods", &CreatePodRequest { name: pod.to_owned() })
     }
 
-    /// Sets or clears a pod's failover preference.
-    pub fn set_preference(&self, pod: &str, array: Option<&str>) -> Result<PodShape, ClientError> {
-        let request = SetPodRequest { failover_preference: array.map(str::to_owned) };
-        self.send(Method::Patch, &format!("pods/{}", segment(pod)), &request)
-    }
-
     /// Stretches a pod.
     pub fn stretch(&self, pod: &str, array: &str) -> Result<PodShape, ClientError> {
         let request = StretchRequest { array: array.to_owned() };
@@ -159,6 +152,16 @@ impl Client {
         self.send(Method::Post, "volumes", &request)
     }
 
+    /// Makes a volume with the content of another or of a snapshot.
+    pub fn copy_volume(&self, source: &str, volume: &str) -> Result<VolumeShape, ClientError> {
+        let request = CreateVolumeRequest {
+            name: volume.to_owned(),
+            size_bytes: None,
+            source: Some(source.to_owned()),
+        };
+        self.send(Method::Post, "volumes", &request)
+    }
+
     /// Snapshots.
     pub fn snapshots(&self) -> Result<Vec<SnapshotShape>, ClientError> {
         self.get("snapshots")
@@ -170,11 +173,11 @@ impl Client {
         self.send(Method::Post, "snapshots", &request)
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.ask(Method::Get, path, Vec::new())
     }
 
-    fn send<T: DeserializeOwned>(
+    pub(super) fn send<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -249,7 +252,7 @@ fn base(url: &str) -> Result<String, ClientError> {
 }
 
 /// A name as one segment of a path.
-fn segment(name: &str) -> String {
+pub(super) fn segment(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     let mut before = b'.';
     for byte in name.bytes() {

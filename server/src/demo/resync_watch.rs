@@ -67,6 +67,11 @@ mod tests {
             failover_preference: None,
             volumes: 0,
             size_bytes: 0,
+            quota_bytes: None,
+            provisioned_bytes: 0,
+            eradication_delay_ms: 0,
+            destroyed: false,
+            eradicated_in_ms: None,
         }
     }
 

@@ -26,6 +26,8 @@ pub struct ArrayExports {
 pub struct ExportedVolume {
     name: String,
     volume: metropod::Volume,
+    /// When it was opened: what a connection was told holds for it.
+    size_bytes: u64,
 }
 
 impl ArrayExports {
@@ -42,6 +44,7 @@ impl Exports for ArrayExports {
         let volumes = self.array.volumes();
         volumes
             .into_iter()
+            .filter(|volume| volume.eradicated_in_ms.is_none())
             .map(|volume| ExportInfo { name: volume.name, description: format!("serial {}", volume.serial) })
             .collect()
     }
@@ -49,8 +52,13 @@ impl Exports for ArrayExports {
     fn open(&self, name: &str) -> Result<Arc<ExportedVolume>, OpenRefused> {
         let volume = self.array.volume(name).map_err(|_| OpenRefused::Unknown)?;
         match volume.flush_blocking() {
-            Ok(()) => Ok(Arc::new(ExportedVolume { name: name.to_owned(), volume })),
-            Err(metropod::IoError::Refused(HostError::NoSuchVolume)) => Err(OpenRefused::Unknown),
+            Ok(()) => {
+                let size_bytes = volume.size_bytes();
+                Ok(Arc::new(ExportedVolume { name: name.to_owned(), volume, size_bytes }))
+            }
+            Err(metropod::IoError::Refused(HostError::NoSuchVolume | HostError::Destroyed)) => {
+                Err(OpenRefused::Unknown)
+            }
             Err(_) => Err(OpenRefused::ShutDown),
         }
     }
@@ -58,7 +66,7 @@ impl Exports for ArrayExports {
 
 impl Volume for ExportedVolume {
     fn size_bytes(&self) -> u64 {
-        self.volume.size_bytes()
+        self.size_bytes
     }
 
     fn description(&self) -> String {
@@ -125,7 +133,9 @@ fn told(error: metropod::IoError) -> IoError {
     match error {
         metropod::IoError::Misaligned | metropod::IoError::TooLong => IoError::Invalid,
         metropod::IoError::Refused(refused) => match refused {
-            HostError::Offline | HostError::Suspended | HostError::NoSuchVolume => IoError::Shutdown,
+            HostError::Offline | HostError::Suspended | HostError::NoSuchVolume | HostError::Destroyed => {
+                IoError::Shutdown
+            }
             HostError::OutOfRange => IoError::Invalid,
             HostError::NoSpace => IoError::NoSpace,
             _ => IoError::Io,
@@ -152,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_volume_that_has_gone_is_shut_down_and_not_in_error() {
-        for gone in [HostError::Offline, HostError::Suspended, HostError::NoSuchVolume] {
+        for gone in [HostError::Offline, HostError::Suspended, HostError::NoSuchVolume, HostError::Destroyed]
+        {
             assert_eq!(told(gone.into()), IoError::Shutdown);
         }
         assert_eq!(told(HostError::NoSpace.into()), IoError::NoSpace);

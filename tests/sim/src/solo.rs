@@ -5,6 +5,8 @@
 //! - S3: an array opens after any crash, without repair.
 //! - S4: one seed, one run: [`Solo::trace`] is equal for two runs of a seed.
 
+mod things;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ use crate::executor::run;
 use crate::oracle::{Oracle, SECTOR_BYTES};
 use crate::payload;
 use crate::random::Random;
+
+use things::Thing;
 
 /// Size of the volumes, in bytes: small, so that writes meet.
 const VOLUME_BYTES: u64 = 1 << 20;
@@ -51,6 +55,8 @@ pub struct Counts {
     pub flows: u64,
     /// Bytes compared with the oracle.
     pub checked_bytes: u64,
+    /// Things that managers did to clones.
+    pub churned: u64,
 }
 
 /// See the module's text.
@@ -70,6 +76,8 @@ pub struct Solo {
     counts: Counts,
     trace: u64,
     starts: u64,
+    churning: bool,
+    things: Vec<Thing>,
 }
 
 struct NoPeer;
@@ -97,6 +105,8 @@ impl Solo {
             counts: Counts::default(),
             trace: seed,
             starts: 0,
+            churning: false,
+            things: Vec::new(),
         };
         solo.open();
         let name = Name::new("pod").expect("a good name");
@@ -117,6 +127,9 @@ impl Solo {
         }
         self.settle();
         self.check_all();
+        if self.churning {
+            self.wait_for_ends();
+        }
         self.counts
     }
 
@@ -131,6 +144,7 @@ impl Solo {
             40..65 => self.finish_append(),
             65..80 => self.finish_task(),
             80..86 => self.pass_time(Span::millis(20)),
+            86..90 if self.churning && self.random.chance(70) => self.churn(),
             86..88 => self.take_snapshot(),
             88..90 => self.ask_checkpoint(),
             90..92 => self.arm_power_cut(),
@@ -181,7 +195,7 @@ impl Solo {
         let change = Manage::CreateSnapshot { volume: None, suffix };
         if let Ok(Managed::Snapshots(taken)) = self.manage(Command::Change { pod: POD, change }) {
             self.counts.snapshots += 1;
-            for id in taken {
+            for id in taken.into_iter().filter(|id| Some(id.volume) == self.volume) {
                 self.snapshots.insert(id, content.clone());
             }
         }
@@ -308,11 +322,15 @@ impl Solo {
     }
 
     fn read(&mut self, source: Source) -> Vec<u8> {
+        self.read_bytes(source, VOLUME_BYTES)
+    }
+
+    fn read_bytes(&mut self, source: Source, length: u64) -> Vec<u8> {
         for _ in 0..10_000 {
             let Some(array) = &mut self.array else { break };
             let request = array.next_request();
             let start = self.starts;
-            self.input(Input::Read { request, pod: POD, source, offset: 0, length: VOLUME_BYTES });
+            self.input(Input::Read { request, pod: POD, source, offset: 0, length, metered: true });
             for _ in 0..10_000 {
                 if let Some(at) = self.fetches.iter().position(|(answered, _)| *answered == request) {
                     let (_, fetch) = self.fetches.remove(at).expect("just found");

@@ -49,6 +49,25 @@ fn two_arrays_are_one_linearizable_volume_under_random_faults_and_heal() {
 }
 
 #[test]
+fn what_managers_do_is_done_alike_on_both_arrays_under_faults() {
+    let mut total = Counts::default();
+    let first = knob("METROPOD_SEED").unwrap_or(0);
+    let seeds = knob("METROPOD_SEEDS").unwrap_or(if first > 0 { 1 } else { 150 });
+    for seed in first..first + seeds {
+        let verbose = knob("METROPOD_VERBOSE").is_some();
+        match std::panic::catch_unwind(|| Pair::new(seed).verbose(verbose).managed().run()) {
+            Ok(counts) => total += counts,
+            Err(panic) => {
+                eprintln!("seed {seed} fails");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    println!("{seeds} seeds: {total:?}");
+    assert!(total.managed > 10 * seeds, "managers do something: {total:?}");
+}
+
+#[test]
 fn seeds_that_once_failed_pass() {
     for line in REGRESSIONS.lines().filter(|line| !line.starts_with('#')) {
         if let Some(seed) = line.split_whitespace().next().and_then(|seed| seed.parse().ok()) {

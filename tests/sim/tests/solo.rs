@@ -1,5 +1,7 @@
 //! One array under random hosts and power cuts.
 
+use metropod_core::namespace::Limits;
+use metropod_protocol::Span;
 use metropod_sim::solo::{Counts, Solo};
 
 /// Steps of one run.
@@ -12,10 +14,33 @@ fn seeds(default: u64) -> u64 {
 
 #[test]
 fn acknowledged_writes_and_snapshots_survive_power_cuts_at_any_effect() {
+    let total = run(seeds(1_000), Solo::new);
+    assert_eq!(total.churned, 0);
+}
+
+#[test]
+fn what_managers_did_survives_power_cuts_and_ends_in_its_time() {
+    let seeds = seeds(300);
+    let total = run(seeds, |seed| Solo::new(seed).churning());
+    assert!(total.churned > 5 * seeds, "managers do something: {total:?}");
+}
+
+#[test]
+fn hosts_get_the_rate_that_a_volume_is_limited_to() {
+    let mut solo = Solo::new(1);
+    let ms = |span: Span| span.0 / 1_000_000;
+    assert!(ms(solo.time_of(Limits { iops: 0, bytes_per_s: 0 }, 200)) < 100);
+    let iops = ms(solo.time_of(Limits { iops: 100, bytes_per_s: 0 }, 200));
+    assert!((3_900..=4_000).contains(&iops), "400 requests at 100 a second: {iops} ms");
+    let bytes = ms(solo.time_of(Limits { iops: 0, bytes_per_s: 1 << 20 }, 200));
+    assert!((1_480..=1_570).contains(&bytes), "1600 KiB at 1 MiB a second: {bytes} ms");
+    assert!(ms(solo.time_of(Limits { iops: 0, bytes_per_s: 0 }, 200)) < 100);
+}
+
+fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Counts {
     let mut total = Counts::default();
-    let seeds = seeds(1_000);
     for seed in 0..seeds {
-        let counts = match std::panic::catch_unwind(|| Solo::new(seed).run(STEPS)) {
+        let counts = match std::panic::catch_unwind(|| make(seed).run(STEPS)) {
             Ok(counts) => counts,
             Err(panic) => {
                 eprintln!("seed {seed} fails");
@@ -27,9 +52,11 @@ fn acknowledged_writes_and_snapshots_survive_power_cuts_at_any_effect() {
         total.snapshots += counts.snapshots;
         total.flows += counts.flows;
         total.checked_bytes += counts.checked_bytes;
+        total.churned += counts.churned;
     }
     println!("{seeds} seeds: {total:?}");
     assert!(total.acknowledged > seeds && total.crashes > seeds, "the runs do something: {total:?}");
+    total
 }
 
 #[test]

@@ -9,10 +9,10 @@
 use metropod_protocol::{ArrayId, Input as MachineInput, Machine, PodId, Position, RequestId, Serving, Time};
 
 use super::Array;
-use crate::door::{Channel, Command, Effect, ManageError, Managed};
+use crate::door::{Channel, Command, Effect, HostError, ManageError, Managed};
 use crate::names::Name;
 use crate::namespace::{Namespace, PodImage};
-use crate::operation::{Manage, Operation};
+use crate::operation::{Content, Manage, Operation, Target};
 use crate::peer_message::SyncFrame;
 use crate::pod::{Answer, Parts, Pod, Waiting};
 
@@ -44,6 +44,8 @@ impl Array {
         let answer = match command {
             Command::CreatePod { pod, name } => self.create_pod(now, request, pod, name),
             Command::Change { pod, change } => self.submit_change(now, request, pod, change),
+            Command::Destroy { pod, target, contents } => self.destroy(now, request, pod, target, contents),
+            Command::Freeze { pod, contents } => self.freeze(now, request, pod, &contents),
             Command::Stretch { pod, peer } => self.stretch(request, pod, peer),
         };
         if let Err(error) = answer {
@@ -123,10 +125,95 @@ impl Array {
         {
             return Err(ManageError::NotAMember);
         }
-        found.waiting.insert(request, Waiting::Manage);
+        self.submit_manage(now, request, pod, Waiting::Manage, change);
+        Ok(())
+    }
+
+    fn submit_manage(&mut self, now: Time, request: RequestId, pod: PodId, waiting: Waiting, change: Manage) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        found.waiting.insert(request, waiting);
         let (descriptor, attachment) = Operation::Manage(change).encode();
         self.step_pod(now, pod, MachineInput::Submit { request, descriptor, attachment });
+    }
+
+    fn destroy(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        pod: PodId,
+        target: Target,
+        contents: bool,
+    ) -> Result<(), ManageError> {
+        let found = self.pods.get(&pod).ok_or(ManageError::NoSuchPod)?;
+        let delay_ms = found.namespace.eradication_delay_ms;
+        let change = Manage::Destroy { target, contents, now: found.time(now), delay_ms };
+        self.submit_change(now, request, pod, change)
+    }
+
+    fn freeze(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        pod: PodId,
+        contents: &[Content],
+    ) -> Result<(), ManageError> {
+        let found = self.pods.get_mut(&pod).ok_or(ManageError::NoSuchPod)?;
+        if found.machine.serving(now) != Serving::Yes {
+            return Err(ManageError::Offline);
+        }
+        for content in contents {
+            match *content {
+                Content::Volume(id) if !found.namespace.volumes.contains_key(&id) => {
+                    return Err(ManageError::NoSuchVolume);
+                }
+                Content::Snapshot(id) if !found.namespace.snapshots.contains_key(&id) => {
+                    return Err(ManageError::NoSuchSnapshot);
+                }
+                Content::Volume(id) if found.namespace.is_in_use(id) => {}
+                Content::Snapshot(id) if found.snapshot_in_use(id) => {}
+                _ => return Err(ManageError::Destroyed),
+            }
+        }
+        let images = contents.iter().map(|content| found.image_of(*content)).collect();
+        self.managed(request, Ok(Managed::Images(images)));
         Ok(())
+    }
+
+    /// Proposes what has fallen due.
+    pub(super) fn do_chores(&mut self, now: Time) {
+        let pods: Vec<PodId> = self.pods.keys().copied().collect();
+        for pod in pods {
+            if let Some(chore) = self.pods.get_mut(&pod).and_then(|found| found.chore(now)) {
+                let request = self.next_request();
+                if let Some(found) = self.pods.get_mut(&pod) {
+                    found.chore_begins(request);
+                }
+                self.submit_manage(now, request, pod, Waiting::Chore, chore);
+            }
+        }
+    }
+
+    /// An eradicated pod: nobody waits for it any more, and the next checkpoint does without it. Until that is durable a
+    /// restart finds pod and entry again, so who asked is answered only then.
+    pub(super) fn forget_pod(&mut self, pod: PodId, asked: Option<RequestId>) {
+        let Some(mut found) = self.pods.remove(&pod) else { return };
+        self.meters.review();
+        found.catch_up.stop();
+        for read in found.reads {
+            self.complete(read.request, Err(HostError::NoSuchVolume));
+        }
+        for (request, waiting) in found.waiting {
+            match waiting {
+                Waiting::Host => self.complete(request, Err(HostError::NoSuchVolume)),
+                Waiting::Manage => self.managed(request, Err(ManageError::NoSuchPod)),
+                Waiting::Chore => {}
+            }
+        }
+        let number = self.background.want_checkpoint();
+        if let Some(request) = asked {
+            self.commands.after_checkpoint(number, Then::Answer(request, Managed::Done));
+        }
+        self.effects.push_back(Effect::StatusChanged { pod });
     }
 
     fn stretch(&mut self, request: RequestId, pod: PodId, peer: ArrayId) -> Result<(), ManageError> {
@@ -134,6 +221,7 @@ impl Array {
         let found = found.ok_or(ManageError::NoSuchPod)?;
         match found.peer() {
             Some(other) if other != peer => return Err(ManageError::StretchedAlready),
+            _ if found.namespace.destroyed.is_some() => return Err(ManageError::Destroyed),
             _ if peer == self.config.me => return Err(ManageError::StretchedAlready),
             _ => {}
         }

@@ -26,6 +26,7 @@ impl Array {
                 self.review_reads(now, pod);
             }
             self.background(now);
+            self.release(now);
             self.admit(now);
             self.answer_births(now);
             if self.touched.is_empty() {
@@ -98,6 +99,7 @@ impl Array {
             MachineEffect::FellBehind { .. } => {}
             MachineEffect::StatusChanged => {
                 self.review_admission = true;
+                self.meters.review();
                 self.effects.push_back(Effect::StatusChanged { pod });
             }
             MachineEffect::Alarm(alarm) => {
@@ -169,7 +171,11 @@ impl Array {
         let Some(found) = self.pods.get_mut(&pod) else { return };
         match (found.waiting.get(&request), outcome) {
             // A management request is answered by its place in the log, once applied.
-            (Some(Waiting::Manage), Outcome::Committed(_)) => {}
+            (Some(Waiting::Manage | Waiting::Chore), Outcome::Committed(_)) => {}
+            (Some(Waiting::Chore), Outcome::Refused(_) | Outcome::Withdrawn) => {
+                found.waiting.remove(&request);
+                found.chore_ends(request);
+            }
             (Some(Waiting::Manage), Outcome::Refused(refused)) => {
                 found.waiting.remove(&request);
                 self.managed(request, Err(manage_error(refused)));
@@ -211,13 +217,15 @@ impl Array {
     pub(super) fn after_apply(&mut self, now: Time, pod: PodId, applied: Applied) -> bool {
         match applied {
             Applied::Idle => false,
-            Applied::Entry(None) => {
+            Applied::Entry(answer) => {
+                if self.pods.get(&pod).is_some_and(|found| found.gone) {
+                    self.forget_pod(pod, answer.map(|(request, _)| request));
+                    return false;
+                }
                 self.namespace_changed(now, pod);
-                true
-            }
-            Applied::Entry(Some((request, answer))) => {
-                self.namespace_changed(now, pod);
-                self.managed(request, answer);
+                if let Some((request, answer)) = answer {
+                    self.managed(request, answer);
+                }
                 true
             }
             Applied::Merge(request) => {
@@ -231,12 +239,14 @@ impl Array {
         }
     }
 
-    /// Tells the machine of settings that applying changed.
+    /// Tells machine and chores of what applying changed.
     fn namespace_changed(&mut self, now: Time, pod: PodId) {
         let Some(found) = self.pods.get_mut(&pod) else { return };
         if !std::mem::take(&mut found.changed) {
             return;
         }
+        found.review_chores(now);
+        self.meters.review();
         let preferred = found.namespace.preferred;
         // An invitation is news once: a link that is up already must not be said to be up again, it would end the session.
         let invited = found.invites().filter(|_| found.machine.setup().peer.is_none());

@@ -13,6 +13,7 @@ mod background;
 mod closing;
 mod commands;
 mod effects;
+mod limits;
 mod open;
 mod peers;
 mod requests;
@@ -81,6 +82,7 @@ pub struct Array {
     admission: VecDeque<(RequestId, PodId, Operation)>,
     /// What may be said to waiting requests has changed.
     review_admission: bool,
+    meters: limits::Meters,
     background: background::Background,
     layer_places: LayerPlaces,
     commands: commands::Pending,
@@ -96,8 +98,8 @@ impl Array {
         match input {
             Input::Tick => self.tick(now),
             Input::Host { request, pod, operation } => self.host(now, request, pod, operation),
-            Input::Read { request, pod, source, offset, length } => {
-                self.read(now, request, pod, source, offset, length);
+            Input::Read { request, pod, source, offset, length, metered } => {
+                self.read(now, request, pod, source, offset, length, metered);
             }
             Input::Withdraw { pod, request } => self.withdraw(now, pod, request),
             Input::Manage { request, command } => self.manage(now, request, command),
@@ -132,8 +134,8 @@ impl Array {
     pub fn next_deadline(&self) -> Option<Time> {
         self.pods
             .values()
-            .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at])
-            .chain([self.background.retries.next(), self.closing.due_at()])
+            .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at, pod.chore_at()])
+            .chain([self.background.retries.next(), self.closing.due_at(), self.meters.opens_at()])
             .flatten()
             .min()
     }
@@ -162,6 +164,11 @@ impl Array {
     /// The pod with this name.
     pub fn pod_named(&self, name: &Name) -> Option<&Pod> {
         self.pods.values().find(|pod| pod.namespace.name == *name)
+    }
+
+    /// Handle on the nodes of all maps.
+    pub fn nodes(&self) -> Nodes<Store> {
+        self.nodes.clone()
     }
 
     /// The chunk store.
@@ -205,6 +212,7 @@ impl Array {
             self.step_pod(now, pod, MachineInput::Tick);
         }
         self.retry_rounds(now);
+        self.do_chores(now);
         self.close_journal(now);
     }
 

@@ -195,6 +195,7 @@ impl Array {
             mediator: None,
             admission: VecDeque::new(),
             review_admission: false,
+            meters: super::limits::Meters::default(),
             background: Background::after(found.number),
             layer_places: found.places,
             commands: Pending::default(),
@@ -252,6 +253,7 @@ impl Array {
         pod.freeze_wanted = replayed.freeze.filter(|(config, index)| {
             *index >= pod.applied && pod.fork.as_ref().is_none_or(|fork| fork.config != *config)
         });
+        pod.review_chores(now);
         self.touched.insert(pod.id);
         self.pods.insert(pod.id, pod);
         Ok(())

@@ -313,6 +313,8 @@ impl Array {
         // manifest says so.
         if found.machine.position(to.index) == Some(to) {
             found.rebase(image, to.index);
+            found.review_chores(now);
+            self.meters.review();
             self.pod_port(peer, pod).send(transfer::Message::flipped(round));
         } else {
             self.background.want_checkpoint();

@@ -1,4 +1,4 @@
-//! Host requests: checked, admitted, handed to the pod's machine; reads gated and parked.
+//! Host requests: checked, metered, admitted, handed to the pod's machine; reads gated and parked.
 
 use metropod_protocol::{Input as MachineInput, PodId, RequestId, Serving, Time};
 
@@ -13,6 +13,10 @@ impl Array {
         if let Err(error) = self.check_host(now, pod, &operation) {
             return self.complete(request, Err(error));
         }
+        self.meter_host(now, request, pod, operation);
+    }
+
+    pub(super) fn host_metered(&mut self, now: Time, request: RequestId, pod: PodId, operation: Operation) {
         if self.admission.is_empty() && self.has_room() {
             self.submit_host(now, request, pod, &operation);
         } else {
@@ -20,6 +24,7 @@ impl Array {
         }
     }
 
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn read(
         &mut self,
         now: Time,
@@ -28,14 +33,25 @@ impl Array {
         source: Source,
         offset: u64,
         length: u64,
+        metered: bool,
     ) {
-        let Some(found) = self.pods.get_mut(&pod) else {
+        let read = ParkedRead { request, source, offset, length, position: None };
+        let Some(found) = self.pods.get(&pod) else {
             return self.complete(request, Err(HostError::NoSuchVolume));
         };
-        let mut read = ParkedRead { request, source, offset, length, position: None };
         if let Err(error) = found.check_range(&read) {
             return self.complete(request, Err(error));
         }
+        // Where reads are refused none waits for its turn to be.
+        let served = matches!(found.machine.serving(now), Serving::Yes | Serving::Held);
+        if metered && served { self.meter_read(now, pod, read) } else { self.read_metered(now, pod, read) }
+    }
+
+    pub(super) fn read_metered(&mut self, now: Time, pod: PodId, mut read: ParkedRead) {
+        let request = read.request;
+        let Some(found) = self.pods.get_mut(&pod) else {
+            return self.complete(request, Err(HostError::NoSuchVolume));
+        };
         match found.gate(now, &mut read) {
             ReadGate::Go => self.fetch(pod, &read),
             ReadGate::Wait => found.reads.push(read),
@@ -46,6 +62,9 @@ impl Array {
     pub(super) fn withdraw(&mut self, now: Time, pod: PodId, request: RequestId) {
         if let Some(at) = self.admission.iter().position(|(waiting, _, _)| *waiting == request) {
             self.admission.remove(at);
+            return self.complete(request, Err(HostError::Withdrawn));
+        }
+        if self.leave_line(request) {
             return self.complete(request, Err(HostError::Withdrawn));
         }
         let Some(found) = self.pods.get_mut(&pod) else { return };
@@ -97,7 +116,7 @@ impl Array {
         self.effects.push_back(Effect::Complete { request, result });
     }
 
-    fn check_host(&self, now: Time, pod: PodId, operation: &Operation) -> Result<(), HostError> {
+    pub(super) fn check_host(&self, now: Time, pod: PodId, operation: &Operation) -> Result<(), HostError> {
         let found = self.pods.get(&pod).ok_or(HostError::NoSuchVolume)?;
         if self.poisoned.is_some() {
             return Err(HostError::Media);

@@ -127,7 +127,7 @@ impl Pod {
         let Some((volume, offset, length)) = operation.touches() else {
             return Applied::Entry(self.advance(entry, None));
         };
-        // A write that was ordered behind a destroy or shrink finds nothing to change; it changes nothing on either array.
+        // A write that was ordered behind an eradication or truncation finds nothing to change, on either array alike.
         let fits = self
             .namespace
             .volumes
@@ -227,6 +227,10 @@ impl Pod {
             self.unapplied.pop_front();
         }
         let request = RequestId(entry.origin_request);
+        if answer.is_some() && self.waiting.get(&request) == Some(&Waiting::Chore) {
+            self.waiting.remove(&request);
+            self.chore_ends(request);
+        }
         match answer {
             Some(answer) if self.waiting.get(&request) == Some(&Waiting::Manage) => {
                 self.waiting.remove(&request);

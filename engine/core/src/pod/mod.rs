@@ -12,6 +12,8 @@
 //! - P4: a pod whose apply met damage applies nothing more until restart: wrong data is never served.
 
 mod apply;
+mod chores;
+mod lifecycle;
 mod manage;
 mod reads;
 
@@ -76,6 +78,8 @@ pub(crate) struct Announced {
 pub(crate) enum Waiting {
     Host,
     Manage,
+    /// Nobody asked: this array keeps the pod's house.
+    Chore,
 }
 
 /// One pod at this array.
@@ -113,8 +117,11 @@ pub struct Pod {
     pub(crate) round_retry_at: Option<Time>,
     /// Being made: no manifest before this checkpoint names it, so nothing may be promised in its name.
     pub(crate) born_with: Option<u64>,
-    /// Settings changed that the machine has to be told of.
+    /// The namespace changed: machine and chores have to be told.
     pub(crate) changed: bool,
+    pub(crate) chores: chores::Chores,
+    /// The pod is eradicated: the array forgets it.
+    pub(crate) gone: bool,
 }
 
 /// Parts a pod is put together from.
@@ -157,6 +164,8 @@ impl Pod {
             round_retry_at: None,
             born_with: None,
             changed: false,
+            chores: chores::Chores::default(),
+            gone: false,
         };
         pod.adopt(parts.image, parts.applied);
         pod

@@ -53,13 +53,16 @@ impl Pod {
             .map_or(Index(0), |entry| entry.index)
     }
 
-    /// Whether the source exists and holds the range.
+    /// Whether the source exists, is in use and holds the range.
     pub(crate) fn check_range(&self, read: &ParkedRead) -> Result<(), HostError> {
         let size_bytes = match read.source {
             Source::Volume(id) => self.namespace.volumes.get(&id).map(|volume| volume.size_bytes),
             Source::Snapshot(id) => self.namespace.snapshots.get(&id).map(|snapshot| snapshot.size_bytes),
         };
         let size_bytes = size_bytes.ok_or(HostError::NoSuchVolume)?;
+        if !self.is_in_use(read.source) {
+            return Err(HostError::Destroyed);
+        }
         match read.offset.checked_add(read.length) {
             Some(end) if end <= size_bytes => Ok(()),
             _ => Err(HostError::OutOfRange),

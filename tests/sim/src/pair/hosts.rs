@@ -154,7 +154,7 @@ impl Pair {
         let (first, count) = (sectors.start, sectors.end - sectors.start);
         self.sites[site].asked.insert(request, Asked::Read { first, count, start, behind, whole });
         let (offset, length) = (first * SECTOR_BYTES as u64, count * SECTOR_BYTES as u64);
-        self.step(site, Input::Read { request, pod: POD, source, offset, length });
+        self.step(site, Input::Read { request, pod: POD, source, offset, length, metered: true });
         Some(request)
     }
 
@@ -268,8 +268,10 @@ impl Pair {
             Ok(Managed::Volume(id)) if self.volume.is_some() => {
                 self.frozen.insert(Frozen::Clone(*id), start..moment);
             }
+            Ok(Managed::Done) => self.manager_done(site, request, start..moment),
             _ => {}
         }
+        self.counts.managed += u64::from(result.is_ok());
         self.hosts.results.push((site, request, result));
     }
 

@@ -12,6 +12,7 @@
 mod checks;
 mod faults;
 mod hosts;
+mod managers;
 mod mediator;
 mod neighbour;
 mod network;
@@ -80,6 +81,8 @@ pub struct Counts {
     pub behind: u64,
     /// Snapshots and clones compared.
     pub snapshots: u64,
+    /// Requests of managers that were done.
+    pub managed: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -92,6 +95,7 @@ impl std::ops::AddAssign for Counts {
         self.alone += other.alone;
         self.behind += other.behind;
         self.snapshots += other.snapshots;
+        self.managed += other.managed;
     }
 }
 
@@ -106,6 +110,10 @@ enum Event {
     Fault(FaultEvent),
     /// The hosts at a site do something.
     Host {
+        site: usize,
+    },
+    /// The manager at a site does something.
+    Manager {
         site: usize,
     },
 }
@@ -127,6 +135,7 @@ pub struct Pair {
     frozen: BTreeMap<Frozen, std::ops::Range<Moment>>,
     hosts: hosts::Load,
     neighbour: neighbour::Neighbour,
+    managers: managers::Managers,
     plan: Plan,
     faults_until: Nanos,
     counts: Counts,
@@ -160,6 +169,7 @@ impl Pair {
             frozen: BTreeMap::new(),
             hosts: hosts::Load::default(),
             neighbour: neighbour::Neighbour::default(),
+            managers: managers::Managers::new(seed),
             plan: Plan::default(),
             faults_until: 0,
             counts: Counts::default(),
@@ -235,6 +245,7 @@ impl Pair {
             Event::Mediator(event) => self.mediator_event(event),
             Event::Fault(event) => self.fault_event(event),
             Event::Host { site } => self.host_turn(site),
+            Event::Manager { site } => self.manager_turn(site),
         }
     }
 

@@ -6,7 +6,8 @@ use metropod_core::{Channel, Command, ManageError, Managed};
 use metropod_protocol::{PodId, Serving, Side};
 
 use super::checks::{HEAL, runs};
-use super::{Counts, IDS, Nanos, POD, Pair, Plan, SiteFault, VOLUME_BYTES, ms};
+use super::managers::DELAY;
+use super::{Counts, Event, IDS, Nanos, POD, Pair, Plan, SiteFault, VOLUME_BYTES, ms};
 
 /// Between requests of busy hosts.
 const BUSY: Nanos = ms(40);
@@ -46,6 +47,10 @@ impl Pair {
             self.write(0, first..first + length, zero);
             let span = self.random.below(ms(3));
             self.run_for(span);
+        }
+        if self.managers.at_work {
+            let change = Manage::SetEradicationDelay(DELAY / ms(1));
+            self.must(0, Command::Change { pod: POD, change });
         }
         self.must(0, Command::Stretch { pod: POD, peer: IDS[1] });
         self.load(BUSY, false);
@@ -98,6 +103,9 @@ impl Pair {
         }
         let pause = [ms(10), BUSY, ms(150)][self.random.below(3) as usize];
         self.load(pause, true);
+        if self.managers.at_work {
+            (0..2).for_each(|site| self.after(0, Event::Manager { site }));
+        }
         self.strike_for(self.plan.faults);
         self.run_for(self.plan.faults);
         self.finish()
@@ -113,6 +121,9 @@ impl Pair {
         self.rest_within(ms(10_000));
         self.heal_within(HEAL);
         self.compare();
+        if self.managers.at_work {
+            self.expect_ends();
+        }
         if self.random.chance(30) {
             // What both hold survives a common loss of power.
             for site in 0..2 {
@@ -124,6 +135,19 @@ impl Pair {
             self.compare();
         }
         self.counts
+    }
+
+    /// What is destroyed is eradicated, on both arrays alike.
+    fn expect_ends(&mut self) {
+        let until = self.now + 3 * DELAY;
+        while self.awaits_ends() {
+            if self.now >= until {
+                self.fail("V3: what is destroyed is eradicated in the end");
+            }
+            self.run_for(ms(20));
+        }
+        self.rest_within(ms(10_000));
+        self.compare();
     }
 
     // ---- words for scenarios

@@ -80,7 +80,7 @@ impl Pod {
             Op::Create { size_bytes } => {
                 let id = VolumeId(index);
                 let name = Name::new(&format!("v{index}")).unwrap();
-                self.namespace.volumes.insert(id, Volume { name, size_bytes: *size_bytes });
+                self.namespace.volumes.insert(id, Volume::new(name, *size_bytes));
                 self.maps.insert(id, VolumeMap::new(*size_bytes).unwrap());
             }
             Op::Destroy(volume) => {
@@ -108,7 +108,7 @@ impl Pod {
                 let layer = self.layer_ids.take();
                 let image = self.map(*volume).freeze(layer);
                 let suffix = Name::new(&format!("s{index}")).unwrap();
-                self.namespace.snapshots.insert(id, Snapshot { suffix, size_bytes: image.size_bytes() });
+                self.namespace.snapshots.insert(id, Snapshot::new(suffix, image.size_bytes()));
                 self.snapshots.insert(id, image);
             }
             Op::DropSnapshot { volume, taken_at } => {
