@@ -89,7 +89,8 @@ impl Array {
         self.prepare_segment();
         if !self.background.destaging
             && self.background.retries.may_start(Kind::Destage)
-            && self.store.staged_bytes() >= DESTAGE_BYTES
+            && (self.store.staged_bytes() >= DESTAGE_BYTES
+                || self.background.retries.lacks_space(Kind::Destage))
         {
             self.background.destaging = true;
             let store = self.store.clone();

@@ -72,6 +72,12 @@ impl Retries {
         self.rests_until.values().min().copied()
     }
 
+    /// Whether this kind last failed for want of space: it is tried again even if there is little to do, for nothing else
+    /// tells that there is room again.
+    pub(super) fn lacks_space(&self, kind: Kind) -> bool {
+        self.no_space.contains(&kind)
+    }
+
     /// Whether something that hosts depend on last failed for want of space.
     pub(super) fn is_full(&self) -> bool {
         !self.no_space.is_empty()
