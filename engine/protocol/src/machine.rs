@@ -20,6 +20,7 @@ mod order;
 mod session;
 mod start;
 mod status;
+mod window;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -74,6 +75,8 @@ pub struct Machine {
     disk_failed: bool,
 
     // The link.
+    /// Bytes that may be under way to the peer.
+    window_bytes: usize,
     link_up: bool,
     contact: Contact,
     /// Attempts of this start to open a session.
@@ -216,7 +219,7 @@ impl Machine {
         self.order_pending(now);
         self.propose_join(now);
         self.heal_and_hand_back(now);
-        self.pump();
+        self.pump(now);
         self.tell_durable();
         self.beat(now);
         self.complete_requests();

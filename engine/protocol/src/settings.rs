@@ -4,8 +4,15 @@ use crate::ids::Span;
 
 /// Entries sent ahead of what the peer reported durable.
 pub const WINDOW_ENTRIES: u64 = 4096;
-/// Payload bytes sent ahead of what the peer reported durable.
+/// Bytes that one pod may have sent and not heard of: entries not reported durable and forwards not ordered. Pods that
+/// share a connection may have less.
 pub const WINDOW_BYTES: usize = 16 << 20;
+/// Bytes that all pods of one connection may have sent and not heard of, but for one entry more.
+pub const CONNECTION_WINDOW_BYTES: usize = 2 * WINDOW_BYTES;
+/// What an entry counts in a window besides its payload: its own fields, and what a connection needs to keep a frame.
+pub const ENTRY_COST_BYTES: usize = 320;
+/// A pod that may send nothing and waits for no report looks again after this time.
+pub const WINDOW_RETRY: Span = Span::millis(5);
 /// A joiner whose reports are this few entries behind is level enough for JOIN: more than a busy pod has in flight on a slow link.
 pub const JOIN_LAG_ENTRIES: u64 = WINDOW_ENTRIES / 2;
 /// While a suffix goes to a joiner, at most this many entries are kept from trimming for it.

@@ -267,3 +267,52 @@ fn hosts_of_a_held_array_are_failed_after_the_hold_time_and_served_when_the_link
     );
     assert!(!world.oracle.resynced);
 }
+
+#[test]
+fn what_waited_goes_out_as_the_window_allows_when_a_session_opens() {
+    for array in 0..2 {
+        let mut world = World::stretched(61);
+        world.mediator_path = [false; 2];
+        world.disconnect_mediator(0);
+        world.disconnect_mediator(1);
+        world.cut(Direction::Both);
+        world.run_for(ms(1_000));
+        assert_eq!(world.serving(array), Some(Serving::Held));
+        world.payload = bytes::Bytes::from(vec![7; 1 << 19]);
+        let waiting: Vec<u64> = (0..100).map(|_| world.submit(array).unwrap()).collect();
+        world.mend();
+        let (until, mut most) = (world.now + ms(2_000), 0);
+        while world.now < until {
+            world.run_one();
+            most = most.max(world.payload_under_way(array));
+        }
+        let window = metropod_protocol::settings::WINDOW_BYTES;
+        assert!(most <= window && most > window / 2, "{most} bytes under way at once");
+        assert!(waiting.iter().all(|op| committed(&world, *op).is_some()), "{}", world.describe());
+        assert!(!world.oracle.resynced);
+    }
+}
+
+#[test]
+fn a_share_of_the_window_is_kept_and_a_shut_window_opens_again() {
+    let mut world = World::stretched(62);
+    world.payload = bytes::Bytes::from(vec![7; 1 << 19]);
+    for array in 0..2 {
+        let limit =
+            |world: &mut World, bytes| world.arrays[array].machine.as_mut().unwrap().set_window(bytes);
+        limit(&mut world, 0);
+        let waiting: Vec<u64> = (0..20).map(|_| world.submit(array).unwrap()).collect();
+        world.run_for(ms(50));
+        assert_eq!(world.payload_under_way(array), 0);
+        assert!(waiting.iter().all(|op| committed(&world, *op).is_none()), "the window is shut");
+        limit(&mut world, 3 << 19);
+        let (until, mut most) = (world.now + ms(1_000), 0);
+        while world.now < until {
+            world.run_one();
+            most = most.max(world.payload_under_way(array));
+        }
+        let two = 2 * (world.payload.len() + size_of_val(&world.next_op));
+        assert_eq!(most, two, "with its fields a third entry is beyond the share");
+        assert!(waiting.iter().all(|op| committed(&world, *op).is_some()), "{}", world.describe());
+    }
+}

@@ -17,14 +17,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
+use metropod_protocol::settings::{CONNECTION_WINDOW_BYTES, ENTRY_COST_BYTES};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use crate::wire::{Decoder, Frame, FrameError, HEADER_BYTES, Header, PAYLOAD_BYTES_MAX};
 
-/// Unsent bytes of a connection unless said otherwise; room for a full window and a largest frame.
-pub const UNSENT_BYTES_MAX: usize = 32 << 20;
+/// Unsent bytes of a connection unless said otherwise; room for the window that all pods of a connection share, and as much for
+/// what is in no window: HELLOs, heartbeats, reports.
+pub const UNSENT_BYTES_MAX: usize = 64 << 20;
 /// Frames written with one call.
 const BATCH_FRAMES: usize = 64;
 /// Header, head and body.
@@ -34,7 +36,10 @@ const FRAME_COST: usize = 96;
 
 // The system takes at most 1024 parts in one call.
 const _: () = assert!(BATCH_FRAMES * FRAME_PARTS <= 1024);
-const _: () = assert!(UNSENT_BYTES_MAX >= metropod_protocol::settings::WINDOW_BYTES + 2 * PAYLOAD_BYTES_MAX);
+const _: () = assert!(
+    UNSENT_BYTES_MAX >= 2 * CONNECTION_WINDOW_BYTES && CONNECTION_WINDOW_BYTES >= 2 * PAYLOAD_BYTES_MAX
+);
+const _: () = assert!(FRAME_COST + HEADER_BYTES <= ENTRY_COST_BYTES);
 
 /// Names a connection within this process; never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

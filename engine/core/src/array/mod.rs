@@ -19,6 +19,7 @@ mod peers;
 mod requests;
 mod retry;
 mod room;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use metropod_protocol::{
 use metropod_snapshots::Nodes;
 
 use crate::array::closing::Closing;
+use crate::array::windows::Windows;
 use crate::checkpoint::LayerPlaces;
 use crate::door::{Channel, Effect, Input};
 use crate::layer_ids::LayerIds;
@@ -89,6 +91,7 @@ pub struct Array {
     poisoned: Option<MediaError>,
     next_round: u64,
     closing: Closing,
+    windows: Windows,
     bulk: Arc<dyn BulkPort>,
 }
 
@@ -218,7 +221,10 @@ impl Array {
 
     fn step_pod(&mut self, now: Time, pod: PodId, input: MachineInput) {
         if let Some(found) = self.pods.get_mut(&pod) {
+            let peer = found.peer();
+            found.machine.set_window(self.windows.share(pod, peer));
             found.machine.step(now, input);
+            self.windows.note(pod, peer, found.machine.under_way_bytes());
             self.touched.insert(pod);
         }
     }

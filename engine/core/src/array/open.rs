@@ -22,6 +22,7 @@ use metropod_snapshots::{Layer, LayerId, Nodes};
 
 use super::closing::Closing;
 use super::room::in_order;
+use super::windows::Windows;
 use super::{Array, ArrayConfig, BulkPort, background::Background, commands::Pending};
 use crate::checkpoint::{self, CURRENT, LayerPlaces, PodDraft};
 use crate::codec::DecodeError;
@@ -202,6 +203,7 @@ impl Array {
             poisoned: None,
             next_round: first_round(&config.seed),
             closing: Closing::default(),
+            windows: Windows::default(),
             bulk,
             config,
         };

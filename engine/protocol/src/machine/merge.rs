@@ -11,8 +11,9 @@ use crate::entry::{ENTRY_BYTES_MAX, Entry};
 use crate::ids::{Index, Position, RequestId, Time};
 use crate::machine::Machine;
 use crate::machine::session::Loss;
+use crate::machine::window::cost;
 use crate::message::Frame;
-use crate::settings::{WINDOW_BYTES, WINDOW_ENTRIES};
+use crate::settings::WINDOW_ENTRIES;
 
 impl Machine {
     /// Sends READY once what the comparison demanded is durable.
@@ -123,7 +124,7 @@ impl Machine {
     }
 
     /// Sends what the peer lacks.
-    pub(super) fn pump(&mut self) {
+    pub(super) fn pump(&mut self, now: Time) {
         if self.out_of_sync.is_some() {
             return;
         }
@@ -144,7 +145,7 @@ impl Machine {
             let alone = self.log.in_force(next).is_some_and(|item| item.configuration.members.is_only(me));
             let limit = if alone { committed } else { end };
             let ahead = session.sent.0.saturating_sub(peer_durable.0);
-            if next > limit || ahead >= WINDOW_ENTRIES || session.in_flight_bytes >= WINDOW_BYTES {
+            if next > limit || ahead >= WINDOW_ENTRIES {
                 return;
             }
             let Some(entry) = self.log.get(next).cloned() else {
@@ -156,6 +157,9 @@ impl Machine {
                 self.emit(Effect::AnotherRound { end });
                 return;
             };
+            if !self.has_window(now, cost(entry.payload_bytes())) {
+                return;
+            }
             self.send_entry(entry);
         }
     }
@@ -163,7 +167,7 @@ impl Machine {
     fn send_entry(&mut self, entry: Entry) {
         let Some(session) = self.session_mut() else { return };
         session.sent = entry.index;
-        let bytes = entry.payload_bytes();
+        let bytes = cost(entry.payload_bytes());
         session.in_flight.push_back((entry.index, bytes));
         session.in_flight_bytes += bytes;
         let body = if Some(entry.origin) == self.setup.peer
@@ -217,9 +221,17 @@ impl Machine {
             .map_or(Index(0), |session| session.peer_committed)
     }
 
+    /// The durable end as far as the peer knows of it: what waits for the window is not in its log, and not its to count.
+    fn reportable(&self) -> Index {
+        match self.session() {
+            Some(session) if self.out_of_sync.is_none() => self.durable.min(session.sent),
+            _ => self.durable,
+        }
+    }
+
     /// Reports own durability at once, unless nobody waits for it.
     pub(super) fn tell_durable(&mut self) {
-        let now_told = (self.durable, self.known);
+        let now_told = (self.reportable(), self.known);
         let Some(session) = self.session() else { return };
         let alone = self.is_settled_alone();
         if !alone && (session.told.0, session.told.2) != now_told {
@@ -229,7 +241,7 @@ impl Machine {
 
     /// Reports durability and commit index, if they changed.
     pub(super) fn tell_commit(&mut self) {
-        let told = (self.durable, self.committed, self.known);
+        let told = (self.reportable(), self.committed, self.known);
         let Some(session) = self.session_mut() else { return };
         if session.ready_after.is_some() || session.told == told {
             return;

@@ -12,6 +12,7 @@ use crate::api::{Effect, Outcome, Refused, Serving};
 use crate::entry::{Body, ENTRY_BYTES_MAX};
 use crate::ids::{Chain, Index, RequestId, Time};
 use crate::machine::Machine;
+use crate::machine::window::cost;
 use crate::message::{Frame, SessionId};
 use crate::settings::REQUESTS_MAX;
 
@@ -29,6 +30,13 @@ enum Place {
     Waiting,
     Forwarded(SessionId),
     Ordered,
+}
+
+impl Pending {
+    /// What it counts in the window.
+    fn cost(&self) -> usize {
+        cost(self.descriptor.len() + self.attachment.len())
+    }
 }
 
 impl Machine {
@@ -87,6 +95,7 @@ impl Machine {
 
     /// An entry of this incarnation of this array has its place.
     pub(super) fn note_ordered(&mut self, request: RequestId, index: Index) {
+        self.forward_ended(request);
         let Some(pending) = self.pending.get_mut(&request) else { return };
         assert_ne!(pending.place, Place::Ordered, "a request is ordered once");
         let waiting = pending.place == Place::Waiting;
@@ -149,6 +158,7 @@ impl Machine {
     }
 
     fn forward_failed(&mut self, request: RequestId, withdrawn: bool) {
+        self.forward_ended(request);
         if withdrawn {
             self.finish(request, Outcome::Withdrawn);
         } else if let Some(pending) = self.pending.get_mut(&request) {
@@ -173,15 +183,26 @@ impl Machine {
                 self.append(now, entry);
             }
         } else if self.may_forward() {
-            while let Some(request) = self.unsent.pop_front() {
-                let Some(session) = self.session() else { return };
-                let (id, heartbeat) = (session.id, session.heartbeat_received);
-                let Some(pending) = self.pending.get_mut(&request) else { continue };
-                pending.place = Place::Forwarded(id);
-                let (descriptor, attachment) = (pending.descriptor.clone(), pending.attachment.clone());
-                self.send_frame(Frame::Forward { request: request.0, heartbeat, descriptor, attachment });
+            while let Some(request) = self.unsent.front().copied() {
+                let cost = self.pending.get(&request).map_or(0, Pending::cost);
+                if !self.has_window(now, cost) {
+                    return;
+                }
+                self.unsent.pop_front();
+                self.forward(request, cost);
             }
         }
+    }
+
+    fn forward(&mut self, request: RequestId, cost: usize) {
+        let Some(session) = self.session_mut() else { return };
+        let (id, heartbeat) = (session.id, session.heartbeat_received);
+        session.forwarding.insert(request, cost);
+        session.forwarding_bytes += cost;
+        let Some(pending) = self.pending.get_mut(&request) else { return };
+        pending.place = Place::Forwarded(id);
+        let (descriptor, attachment) = (pending.descriptor.clone(), pending.attachment.clone());
+        self.send_frame(Frame::Forward { request: request.0, heartbeat, descriptor, attachment });
     }
 
     pub(super) fn on_forward(
@@ -262,6 +283,7 @@ impl Machine {
         self.unsent = VecDeque::new();
         self.ordered.clear();
         for (request, _) in std::mem::take(&mut self.pending) {
+            self.forward_ended(request);
             self.emit(Effect::Done { request, outcome: Outcome::Refused(Refused::Offline) });
         }
     }

@@ -5,12 +5,12 @@
 //! - S2: frames are numbered; a duplicate is dropped, a gap ends the session, a frame of another session is ignored.
 //! - S3: a HELLO of an earlier attempt of the peer is ignored; opening a session ends the own race and the OFF state; starting anew throws the nonce away.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::api::{Alarm, Effect, MediatorStatus};
 use crate::config::Entitlement;
 use crate::durable::{DurableRecord, Learned};
-use crate::ids::{ConfigId, Incarnation, Index, Nonce, Position, Ticket, Time};
+use crate::ids::{ConfigId, Incarnation, Index, Nonce, Position, RequestId, Ticket, Time};
 use crate::machine::Machine;
 use crate::machine::compare::{Verdict, compare};
 use crate::mediator::Record;
@@ -63,9 +63,12 @@ pub(super) struct Session {
     pub peer_ready: Option<(Position, Position)>,
     /// Everything up to here was sent to or came from the peer.
     pub sent: Index,
-    /// What was sent and is not reported durable: index, bytes.
+    /// What was sent and is not reported durable: index, what it counts in the window.
     pub in_flight: VecDeque<(Index, usize)>,
     pub in_flight_bytes: usize,
+    /// Own requests forwarded in this session and not heard of, with what they count in the window.
+    pub forwarding: BTreeMap<RequestId, usize>,
+    pub forwarding_bytes: usize,
     /// Since when the peer owes a durability report.
     pub owed_since: Option<Time>,
     pub peer_committed: Index,
@@ -346,6 +349,8 @@ impl Machine {
             sent: Index(0),
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
+            forwarding: BTreeMap::new(),
+            forwarding_bytes: 0,
             owed_since: None,
             peer_committed: Index(0),
             peer_known: Index(0),

@@ -13,6 +13,7 @@ use crate::ids::{ConfigId, Incarnation, Index, Position, Time};
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::machine::session::Contact;
+use crate::settings::WINDOW_BYTES;
 
 impl Machine {
     /// A new pod, this array its sole member. The first configuration entry comes out as an effect.
@@ -113,6 +114,7 @@ impl Machine {
             seen_number: state.learned.epoch.number,
             survivor_history: Vec::new(),
             disk_failed: false,
+            window_bytes: WINDOW_BYTES,
             link_up: false,
             contact: Contact::Down,
             attempts: 0,

@@ -121,7 +121,7 @@ impl World {
         self.oracle.submitted(op, array);
         self.log(|| format!("{array} submit op {op} request {}", request.0));
         let descriptor = Bytes::copy_from_slice(&op.to_le_bytes());
-        let attachment = Bytes::from_static(b"payload");
+        let attachment = self.payload.clone();
         self.step(array, Input::Submit { request, descriptor, attachment });
         if self.faults_until > self.now && self.random.chance(5) {
             self.step(array, Input::Withdraw { request });

@@ -96,6 +96,8 @@ pub struct World {
     pub recording: bool,
     /// Each frame is also tried in damaged forms on a copy of the machine.
     pub hostile: bool,
+    /// Payload of what hosts submit.
+    pub payload: bytes::Bytes,
 }
 
 impl World {
@@ -131,6 +133,7 @@ impl World {
             recorded: Vec::new(),
             recording: false,
             hostile: false,
+            payload: bytes::Bytes::from_static(b"payload"),
         };
         world.tracing = std::env::vars().any(|(name, _)| name == "METROPOD_TRACE");
         world

@@ -124,6 +124,21 @@ impl World {
         self.schedule(at, Event::Deliver { to: 1 - from, connection, message });
     }
 
+    /// Payload bytes of entries and forwards that an array has sent and that have not arrived.
+    pub fn payload_under_way(&self, from: usize) -> usize {
+        let payload = |event: &Event| match event {
+            Event::Deliver { to, message: Message::Frame { body, .. }, .. } if *to == 1 - from => {
+                match body {
+                    Frame::Entry(entry) => entry.payload_bytes(),
+                    Frame::Forward { descriptor, attachment, .. } => descriptor.len() + attachment.len(),
+                    _ => 0,
+                }
+            }
+            _ => 0,
+        };
+        self.queue.values().map(payload).sum()
+    }
+
     pub fn deliver(&mut self, to: usize, connection: u64, message: Message) {
         let from = 1 - to;
         let stale = connection != self.net.connection[to];
