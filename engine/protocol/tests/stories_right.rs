@@ -55,6 +55,80 @@ fn story_8_a_link_that_works_in_one_direction_is_lost_for_both() {
     }
 }
 
+/// What an array asks the mediator when its peer wants it to carry this.
+fn carried(world: &World, array: usize, ask: Ask) -> Vec<Ask> {
+    let frames = world.recorded.iter().rev();
+    let (session, number) = frames
+        .filter(|(to, _)| *to == array)
+        .find_map(|(_, message)| match message {
+            Message::Frame { session, number, .. } => Some((*session, *number + 1)),
+            _ => None,
+        })
+        .unwrap();
+    let mut machine = world.machine(array).clone();
+    let now = world.arrays[array].clock(world.now);
+    let body = Frame::Carry { request: 1_000, ask };
+    machine.step(now, Input::Receive(Message::Frame { session, number, body }));
+    std::iter::from_fn(|| machine.next_effect())
+        .filter_map(|effect| match effect {
+            Effect::Mediator(request) => Some(request.ask),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn story_9_nobody_carries_a_change_that_it_would_not_consent_to() {
+    let mut world = World::stretched_with(9, |world| world.recording = true);
+    world.run_for(ms(500));
+    let newest = world.newest(1).unwrap();
+    let Right::Mediator { mediator, register } = newest.right else { panic!("{}", world.describe()) };
+    let swap = |statement: Statement| Ask::Swap { statement, consents: Vec::new(), preferred: None };
+    let statement = Statement {
+        pod: support::POD,
+        mediator,
+        expect: Some(register),
+        id: RegisterId([0x55; 16]),
+        epoch: newest.epoch,
+        members: newest.members,
+        config: newest.id,
+    };
+    assert_eq!(carried(&world, 1, Ask::Read { pod: support::POD }).len(), 1, "a READ is carried");
+    assert_eq!(carried(&world, 1, swap(statement)), [], "the right is at the mediator already");
+}
+
+#[test]
+fn a_change_is_carried_for_the_pair_that_the_carrier_knows() {
+    // Nobody reaches the mediator, so the right stays at the array that stretched the pod.
+    let mut world = World::stretching_with(10, |world| {
+        world.recording = true;
+        world.mediator_path = [false; 2];
+    });
+    world.disconnect_mediator(0);
+    world.disconnect_mediator(1);
+    assert!(world.run_until(ms(4_000), |world| world.is_online(0) && world.is_online(1)));
+    world.run_for(ms(500));
+    let newest = world.newest(1).unwrap();
+    assert!(matches!(newest.right, Right::Array(_)), "{}", world.describe());
+    world.step(1, Input::MediatorUp { mediator: support::MEDIATOR });
+    let swap = |statement: Statement| Ask::Swap { statement, consents: Vec::new(), preferred: None };
+    let good = Statement {
+        pod: support::POD,
+        mediator: support::MEDIATOR,
+        expect: None,
+        id: RegisterId([0x55; 16]),
+        epoch: newest.epoch,
+        members: newest.members,
+        config: newest.id,
+    };
+    assert_eq!(carried(&world, 1, swap(good)), [swap(good)]);
+    let earlier = Statement { config: ConfigId([1; 16]), ..good };
+    let others = Statement { members: Members::pair(IDS[0], ArrayId([9; 16])), ..good };
+    for bad in [earlier, others] {
+        assert_eq!(carried(&world, 1, swap(bad)), []);
+    }
+}
+
 #[test]
 fn story_12_a_late_refusal_does_not_put_a_racer_off() {
     let mut world = World::stretched(12);

@@ -3,6 +3,7 @@
 //! - V1: one change at a time: proposed only when both have said, in this session, that they know the previous one committed.
 //! - V2: the right goes to the mediator only from an array, never from one register state to another (story 9).
 //! - V3: a hand back is READ, both consents, compare-and-set, and only then the entry; an abandoned attempt leaves the right where it is.
+//!   Carrying a compare-and-set for the peer is consent too, and given on the same terms.
 //! - V4: after each opening of a session each side READs the register over its own ordered mediator session, so that none of its asks
 //!   is still on the way; a register in another state than the log names is doubtful, and the array it names is pre-elected.
 
@@ -145,14 +146,14 @@ impl Machine {
     pub(super) fn on_carry(&mut self, request: u64, ask: Ask) {
         let harmless = match &ask {
             Ask::Read { pod } => *pod == self.setup.pod,
-            Ask::Swap { statement, .. } => {
-                statement.pod == self.setup.pod
-                    && Some(statement.mediator) == self.setup.mediator
-                    && statement.members.is_pair()
-            }
+            // The mediator takes whoever carries a change for consenting to it.
+            Ask::Swap { statement, .. } => self.may_consent(statement),
             Ask::Remove { .. } => false,
         };
         if harmless && self.reaches_mediator() && self.is_member() {
+            if let Ask::Swap { statement, .. } = &ask {
+                self.seen_number = self.seen_number.max(statement.epoch.number);
+            }
             let own = self.ask(ask);
             if let Some(session) = self.session_mut() {
                 session.carrying = Some((own, request));
@@ -229,19 +230,23 @@ impl Machine {
 
     /// The peer asks for consent: given if this array sees the same pair, its right at an array.
     pub(super) fn on_consent_asked(&mut self, statement: &Statement) {
-        let same = self.newest_known().is_some_and(|newest| {
-            newest.id == statement.config
-                && newest.members == statement.members
-                && matches!(newest.right, Right::Array(_))
-        });
-        if same
-            && self.is_member()
-            && statement.pod == self.setup.pod
-            && Some(statement.mediator) == self.setup.mediator
-        {
+        if self.may_consent(statement) {
             self.seen_number = self.seen_number.max(statement.epoch.number);
             self.emit(Effect::Sign(*statement));
         }
+    }
+
+    /// Whether a change of the register is one that this array agrees to: for the pair that it knows, the right at an array (V2).
+    fn may_consent(&self, statement: &Statement) -> bool {
+        let same = self.newest_known().is_some_and(|newest| {
+            newest.id == statement.config
+                && newest.members == statement.members
+                && newest.members.is_pair()
+                && matches!(newest.right, Right::Array(_))
+        });
+        same && self.is_member()
+            && statement.pod == self.setup.pod
+            && Some(statement.mediator) == self.setup.mediator
     }
 
     pub(super) fn on_signed(&mut self, now: Time, statement: Statement, signature: Bytes) {
