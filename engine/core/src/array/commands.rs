@@ -197,6 +197,7 @@ impl Array {
     /// restart finds pod and entry again, so who asked is answered only then.
     pub(super) fn forget_pod(&mut self, pod: PodId, asked: Option<RequestId>) {
         let Some(mut found) = self.pods.remove(&pod) else { return };
+        self.windows.note(pod, None, 0);
         self.meters.review();
         found.catch_up.stop();
         for read in found.reads {
