@@ -64,7 +64,7 @@ fn carried(world: &World, array: usize, ask: Ask) -> Vec<Ask> {
             Message::Frame { session, number, .. } => Some((*session, *number + 1)),
             _ => None,
         })
-        .unwrap();
+        .expect("the frames hold one to this array");
     let mut machine = world.machine(array).clone();
     let now = world.arrays[array].clock(world.now);
     let body = Frame::Carry { request: 1_000, ask };
