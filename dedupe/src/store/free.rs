@@ -33,6 +33,7 @@ impl Inner {
         if let Some(marks) = &mut self.marks {
             marks.clear(location);
         }
+        self.buried += 1;
         self.dead.insert(location);
         self.dead_changed.insert(location.segment());
         self.deduct(location.segment(), 1, u64::from(location.length_max()), u64::from(raw_len));

@@ -182,6 +182,8 @@ struct Inner {
     /// Segments whose dead records are not as `dead_list` says.
     dead_changed: BTreeSet<SegmentId>,
     dead_list: Option<DeadList>,
+    /// Records superseded since the store was opened; a lookup that saw it rise looks again.
+    buried: u64,
     /// The pass under way.
     marks: Option<Marks>,
     last_pass: u64,

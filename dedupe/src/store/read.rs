@@ -67,15 +67,6 @@ impl Found {
     }
 }
 
-enum Known {
-    Staged(Payload),
-    Stored(Location),
-    /// Nothing else can tell more.
-    Absent,
-    /// Only the runs can tell.
-    Unknown(Arc<Vec<Arc<Run>>>),
-}
-
 impl Store {
     /// The content of a chunk, proven to be what `digest` names in `domain`.
     pub async fn get(
@@ -152,16 +143,11 @@ impl Store {
     async fn find_payload(&self, digest: &Digest) -> Result<(Payload, Option<Location>), ReadError> {
         let mut tried = None;
         loop {
-            let location = match self.known(digest) {
-                Known::Staged(payload) => return Ok((payload, None)),
-                Known::Stored(location) => location,
-                Known::Absent => return Err(ReadError::Missing { digest: *digest }),
-                Known::Unknown(runs) => self
-                    .ask(&runs, digest)
-                    .await
-                    .map_err(|fault| fault.of(digest))?
-                    .ok_or(ReadError::Missing { digest: *digest })?,
-            };
+            if let Some(payload) = self.get_staged(digest) {
+                return Ok((payload, None));
+            }
+            let found = self.lookup(digest).await.map_err(|fault| fault.of(digest))?;
+            let location = found.ok_or(ReadError::Missing { digest: *digest })?;
             match self.read_record(digest, location).await {
                 Ok(payload) => return Ok((payload, Some(location))),
                 Err(RecordFault::Media(source)) => return Err(ReadError::Media { digest: *digest, source }),
@@ -176,14 +162,22 @@ impl Store {
 
     /// Looks in the recent table and the runs.
     pub(super) async fn lookup(&self, digest: &Digest) -> Result<Option<Location>, LookupFault> {
-        let runs = {
+        loop {
+            let (runs, buried) = {
+                let inner = self.lock();
+                if let Some(location) = inner.recent.get(digest) {
+                    return Ok(inner.only_visible(*location));
+                }
+                (inner.runs.clone(), inner.buried)
+            };
+            let found = self.ask(&runs, digest).await?;
             let inner = self.lock();
-            if let Some(location) = inner.recent.get(digest) {
-                return Ok(inner.only_visible(*location));
+            let visible = found.and_then(|found| inner.only_visible(found));
+            // If something was superseded meanwhile, it may have been this, and the table or a newer run knows by what.
+            if visible.is_some() || found.is_none() || inner.buried == buried {
+                return Ok(visible);
             }
-            inner.runs.clone()
-        };
-        self.ask(&runs, digest).await
+        }
     }
 
     /// Looks up at most [`LOOKUPS_AT_ONCE`] digests together.
@@ -192,38 +186,34 @@ impl Store {
         digests: &[Digest],
     ) -> Vec<Result<Option<Location>, LookupFault>> {
         assert!(digests.len() <= LOOKUPS_AT_ONCE, "callers cut their batches");
-        let (mut answers, runs) = {
+        let (mut answers, runs, buried) = {
             let inner = self.lock();
             let recent = digests.iter().map(|digest| Ok(inner.recent.get(digest).copied()));
-            (recent.collect::<Vec<Result<Option<Location>, LookupFault>>>(), inner.runs.clone())
+            let recent: Vec<Result<Option<Location>, LookupFault>> = recent.collect();
+            (recent, inner.runs.clone(), inner.buried)
         };
         // The filters settle most unknown digests; only the others wait for the device.
         let is_open = |index: &usize| {
             matches!(answers[*index], Ok(None)) && runs.iter().any(|run| run.may_contain(&digests[*index]))
         };
         let open: Vec<usize> = (0..digests.len()).filter(is_open).collect();
-        let asked = join_all(open.iter().map(|index| self.ask(&runs, &digests[*index]))).await;
+        let asked = join_all(open.iter().map(|index| self.lookup(&digests[*index]))).await;
         for (index, answer) in open.into_iter().zip(asked) {
             answers[index] = answer;
         }
-        let inner = self.lock();
-        for answer in &mut answers {
-            *answer = answer.map(|found| found.and_then(|found| inner.only_visible(found)));
+        // What was found may have died, or moved, while the others were waited for.
+        let gone: Vec<usize> = {
+            let inner = self.lock();
+            let is_gone =
+                |index: &usize| matches!(answers[*index], Ok(Some(location)) if !inner.is_visible(location));
+            let gone: Vec<usize> = (0..digests.len()).filter(is_gone).collect();
+            gone.iter().for_each(|index| answers[*index] = Ok(None));
+            if inner.buried == buried { Vec::new() } else { gone }
+        };
+        for index in gone {
+            answers[index] = self.lookup(&digests[index]).await;
         }
-        drop(inner);
         answers
-    }
-
-    fn known(&self, digest: &Digest) -> Known {
-        let inner = self.lock();
-        match (inner.staged.get(digest), inner.recent.get(digest)) {
-            (Some(staged), _) => Known::Staged(staged.payload.clone()),
-            (None, Some(location)) => match inner.only_visible(*location) {
-                Some(location) => Known::Stored(location),
-                None => Known::Absent,
-            },
-            (None, None) => Known::Unknown(inner.runs.clone()),
-        }
     }
 
     async fn ask(&self, runs: &[Arc<Run>], digest: &Digest) -> Result<Option<Location>, LookupFault> {
@@ -231,7 +221,7 @@ impl Store {
         for run in runs.iter().filter(|run| run.may_contain(digest)) {
             match run.find(&self.shared.io, &self.shared.pages, digest).await {
                 // The newest entry is right: what it supersedes is out of use, too.
-                Ok(Some(location)) => return Ok(self.lock().only_visible(location)),
+                Ok(Some(location)) => return Ok(Some(location)),
                 Ok(None) => {}
                 Err(RunFault::Media(error)) => return Err(LookupFault::Media(error)),
                 Err(RunFault::Damaged) => {
