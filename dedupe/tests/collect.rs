@@ -1,5 +1,7 @@
 //! Collection: what is marked, hit or born during a pass stays; everything else goes, and its space comes back.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -53,7 +53,7 @@ const _: () =
 const SEGMENT_MAGIC: [u8; 8] = *b"MPSEGHDR";
 const SEGMENT_VERSION: u32 = 2;
 
-/// Contents that are never mixed in one segment, because they die at different times.
+/// Contents that are never mixed in one segment, because they die at different times (format).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Stream {

@@ -71,6 +71,11 @@ pub fn stage(store: &Store, n: u64) {
     store.stage(domain(n), digest(domain(n), &content), pack(&content, Compression::WhenItPays));
 }
 
+pub fn replace(store: &Store, n: u64) {
+    let content = content(n);
+    store.replace(domain(n), digest(domain(n), &content), pack(&content, Compression::WhenItPays));
+}
+
 pub fn stage_all(store: &Store, numbers: Range<u64>) {
     numbers.for_each(|n| stage(store, n));
 }
