@@ -17,7 +17,7 @@ pub use reduce::{
     BLOCK_BYTES, Compression, ExpandError, Form, LZ4_SAVING_BYTES_MIN, Payload, RAW_BYTES_MAX, Reduced,
     expand, is_zero, pack, reduce, reduce_blocks, verify,
 };
-pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_path};
 pub use store::{
     Cleaned, Collected, OpenError, Pass, PassError, Pin, ReadError, Store, StoreConfig, StoreStats,
     WriteError,

@@ -71,10 +71,10 @@ impl Options {
 #[non_exhaustive]
 pub enum OpenError {
     /// The name breaks the rules.
-    #[error("an array's name has 1 to 63 letters, digits or '-'")]
+    #[error("an array's name has 1 to 63 letters, digits or '-'; choose another with --name")]
     Name,
     /// The journal budget is too small.
-    #[error("the journal needs at least 128 MiB")]
+    #[error("the journal needs at least 128 MiB; give it more with --journal-bytes")]
     JournalTooSmall,
     /// The directory cannot be used.
     #[error(transparent)]
@@ -394,7 +394,7 @@ impl std::fmt::Debug for Array {
     }
 }
 
-fn core_config(options: &Options, identity: &Identity) -> Result<ArrayConfig, OpenError> {
+pub(crate) fn core_config(options: &Options, identity: &Identity) -> Result<ArrayConfig, OpenError> {
     let mut seed = [0; 32];
     fill_random(&mut seed).map_err(OpenError::System)?;
     let mut salt = [0; 8];

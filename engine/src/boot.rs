@@ -11,7 +11,11 @@ pub(crate) fn next(directory: &Path) -> io::Result<Incarnation> {
     let path = directory.join("starts");
     let before = match fs::read_to_string(&path) {
         Ok(text) => text.trim().parse::<u64>().map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{} does not hold a number", path.display()))
+            let text = format!(
+                "{} does not hold a number; restore it, or write into it a number higher than the array ever had",
+                path.display()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, text)
         })?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error),

@@ -8,16 +8,17 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use metropod_core::{Alarm, BulkPort, Channel, Input};
 use metropod_protocol::{ArrayId, MediatorRequest, PodId, Statement};
 
-use crate::driver::{Driver, Outside};
+use crate::driver::{Asking, Driver, Outside};
 use crate::identity::Identity;
 use crate::link::{self, Link, LinkEvent};
-use crate::mediator::{self, MediatorClient, MediatorClientConfig, MediatorEvent};
+use crate::mediator::{self, MediatorClient, MediatorClientConfig, MediatorEvent, MediatorSession};
 use crate::{reading, wire};
 
 /// Kind of every frame on array connections; the core's own frames tell the rest.
@@ -29,7 +30,8 @@ pub(crate) struct Hub {
     links: RwLock<HashMap<(ArrayId, Channel), Link>>,
     mediator: Mutex<Option<MediatorClient>>,
     driver: OnceLock<Weak<Driver>>,
-    alarms: Mutex<Vec<Alarm>>,
+    /// Each alarm once, with the time it was told last; the newest last.
+    alarms: Mutex<Vec<(Alarm, Instant)>>,
     /// What the mediator was told last.
     fit: AtomicBool,
     events: (Sender<Option<LinkEvent>>, Receiver<Option<LinkEvent>>),
@@ -37,6 +39,8 @@ pub(crate) struct Hub {
 
 /// Alarms kept for those who ask.
 const ALARMS_MAX: usize = 256;
+/// Before the same alarm is written to the log again.
+const ALARM_REST: Duration = Duration::from_secs(60);
 
 impl Hub {
     pub(crate) fn new(identity: Arc<Identity>) -> Arc<Hub> {
@@ -67,11 +71,11 @@ impl Hub {
         let hub = Arc::downgrade(self);
         let sink = Box::new(move |event| {
             let Some(driver) = hub.upgrade().and_then(|hub| hub.driver()) else { return };
-            driver.tell(match event {
-                MediatorEvent::Up { mediator } => Input::MediatorUp { mediator },
-                MediatorEvent::Down => Input::MediatorDown,
-                MediatorEvent::Reply(reply) => Input::MediatorReply(reply),
-            });
+            match event {
+                MediatorEvent::Up { mediator, session } => driver.mediator_up(mediator, Box::new(session)),
+                MediatorEvent::Down => driver.mediator_down(),
+                MediatorEvent::Reply(reply) => driver.tell(Input::MediatorReply(reply)),
+            }
         });
         let client = MediatorClient::start(config, sink)?;
         *self.lock_mediator() = Some(client);
@@ -104,14 +108,14 @@ impl Hub {
 
     /// Alarms since the start, the newest last.
     pub(crate) fn alarms(&self) -> Vec<Alarm> {
-        self.lock_alarms().clone()
+        self.lock_alarms().iter().map(|(alarm, _)| *alarm).collect()
     }
 
     fn lock_mediator(&self) -> MutexGuard<'_, Option<MediatorClient>> {
         self.mediator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_alarms(&self) -> MutexGuard<'_, Vec<Alarm>> {
+    fn lock_alarms(&self) -> MutexGuard<'_, Vec<(Alarm, Instant)>> {
         self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -159,12 +163,6 @@ impl Outside for Hub {
         }
     }
 
-    fn ask(&self, request: MediatorRequest) {
-        if let Some(mediator) = self.lock_mediator().as_ref() {
-            mediator.send(&request);
-        }
-    }
-
     fn sign(&self, statement: &Statement) -> Bytes {
         mediator::sign(&self.identity, statement)
     }
@@ -179,13 +177,28 @@ impl Outside for Hub {
 
     fn status_changed(&self, _: PodId) {}
 
+    /// An alarm that goes on is told once in a while and kept once, so that it hides no other.
     fn alarm(&self, alarm: Alarm) {
-        tracing::warn!(?alarm, "alarm");
         let mut alarms = self.lock_alarms();
+        let before = alarms.iter().position(|(known, _)| *known == alarm).map(|at| alarms.remove(at).1);
+        let told = before.filter(|told| told.elapsed() < ALARM_REST);
+        if told.is_none() {
+            tracing::warn!(%alarm, "alarm");
+        }
         if alarms.len() == ALARMS_MAX {
             alarms.remove(0);
         }
-        alarms.push(alarm);
+        alarms.push((alarm, told.unwrap_or_else(Instant::now)));
+    }
+}
+
+impl Asking for MediatorSession {
+    fn queue(&self, request: &MediatorRequest) {
+        MediatorSession::queue(self, request);
+    }
+
+    fn flush(&self) {
+        MediatorSession::flush(self);
     }
 }
 

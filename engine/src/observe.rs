@@ -113,7 +113,7 @@ impl Array {
 
     /// Alarms since the start, the newest last, in words.
     pub fn alarms(&self) -> Vec<String> {
-        self.inner().hub.alarms().iter().map(|alarm| format!("{alarm:?}")).collect()
+        self.inner().hub.alarms().iter().map(|alarm| alarm.to_string()).collect()
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Superblock {
 #[non_exhaustive]
 pub enum SuperblockError {
     /// The file cannot be read or written.
-    #[error("cannot use {path}: {source}")]
+    #[error("cannot use {path}: {source}; give another directory with --data, or make this one usable")]
     File {
         /// Which.
         path: PathBuf,
@@ -39,6 +39,18 @@ pub enum SuperblockError {
     /// The directory holds something else.
     #[error("{directory} is not empty and has no metropod superblock; give the array an empty directory")]
     ForeignFiles {
+        /// Which.
+        directory: PathBuf,
+    },
+    /// The directory is a mediator's.
+    #[error("{directory} is a mediator's directory; give the array a directory of its own")]
+    Mediator {
+        /// Which.
+        directory: PathBuf,
+    },
+    /// The array's key is gone, and with it the array.
+    #[error("{directory} holds an array but not its identity; restore the file identity from a copy")]
+    NoIdentity {
         /// Which.
         directory: PathBuf,
     },
@@ -59,7 +71,7 @@ pub enum SuperblockError {
         found: u16,
     },
     /// The check does not match.
-    #[error("{path} is damaged")]
+    #[error("{path} is damaged; restore it from a copy")]
     Damaged {
         /// Which.
         path: PathBuf,
@@ -107,24 +119,33 @@ pub fn claim(directory: &Path, mine: &Superblock) -> Result<(), SuperblockError>
     }
 }
 
-/// Refuses a directory that holds files but no superblock: they are somebody else's.
+/// Refuses a directory that holds files of somebody else, or an array whose key is gone: a new one would be made.
 pub fn check_foreign(directory: &Path) -> Result<(), SuperblockError> {
+    let unreadable = |source| SuperblockError::File { path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(SuperblockError::File { path: directory.to_owned(), source }),
+        Err(source) => return Err(unreadable(source)),
     };
-    let mut foreign = false;
+    let (mut own, mut identity, mut mediator, mut foreign) = (false, false, false, false);
     for entry in entries {
-        let entry = entry.map_err(|source| SuperblockError::File { path: directory.to_owned(), source })?;
-        match entry.file_name().to_str() {
-            Some(FILE) => return Ok(()),
+        match entry.map_err(unreadable)?.file_name().to_str() {
+            Some(FILE) => own = true,
+            Some("identity") => identity = true,
+            Some("registers") => mediator = true,
             // What a first start leaves behind when it dies before the superblock, and what mkfs leaves.
-            Some("lock" | "identity" | "identity.new" | "superblock.new" | "lost+found") => {}
+            Some("lock" | "identity.new" | "superblock.new" | "lost+found") => {}
             _ => foreign = true,
         }
     }
-    if foreign { Err(SuperblockError::ForeignFiles { directory: directory.to_owned() }) } else { Ok(()) }
+    let directory = || directory.to_owned();
+    match (own, identity) {
+        (true, true) => Ok(()),
+        (true, false) => Err(SuperblockError::NoIdentity { directory: directory() }),
+        (false, _) if mediator => Err(SuperblockError::Mediator { directory: directory() }),
+        (false, _) if foreign => Err(SuperblockError::ForeignFiles { directory: directory() }),
+        (false, _) => Ok(()),
+    }
 }
 
 fn write(directory: &Path, superblock: &Superblock) -> Result<(), SuperblockError> {
@@ -216,5 +237,11 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::write(directory.path().join("letters.txt"), b"dear").unwrap();
         assert!(matches!(check_foreign(directory.path()), Err(SuperblockError::ForeignFiles { .. })));
+        fs::create_dir(directory.path().join("registers")).unwrap();
+        assert!(matches!(check_foreign(directory.path()), Err(SuperblockError::Mediator { .. })));
+        fs::write(&path, encode(&mine())).unwrap();
+        assert!(matches!(check_foreign(directory.path()), Err(SuperblockError::NoIdentity { .. })));
+        fs::write(directory.path().join("identity"), b"").unwrap();
+        assert!(check_foreign(directory.path()).is_ok());
     }
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, unbounded};
 use metropod::identity::Identity;
 use metropod::mediator::{
-    MediatorClient, MediatorClientConfig, MediatorConfig, MediatorEvent, MediatorServer, ServeError, serve,
-    sign,
+    MediatorClient, MediatorClientConfig, MediatorConfig, MediatorEvent, MediatorServer, MediatorSession,
+    ServeError, serve, sign,
 };
 use metropod::wire::write_frame;
 use metropod_protocol::mediator::{Refusal, ServiceSettings};
@@ -39,6 +39,7 @@ struct Caller {
     identity: Arc<Identity>,
     client: MediatorClient,
     events: Receiver<MediatorEvent>,
+    session: Option<MediatorSession>,
     requests: u64,
 }
 
@@ -60,27 +61,36 @@ impl Caller {
             let _ = sender.send(event);
         });
         let client = MediatorClient::start(config, sink).unwrap();
-        Caller { identity, client, events, requests: 0 }
+        Caller { identity, client, events, session: None, requests: 0 }
     }
 
     fn id(&self) -> ArrayId {
         self.identity.id()
     }
 
-    fn up(&self) -> MediatorId {
+    fn up(&mut self) -> MediatorId {
         match self.events.recv_timeout(PATIENCE).unwrap() {
-            MediatorEvent::Up { mediator } => mediator,
+            MediatorEvent::Up { mediator, session } => {
+                self.session = Some(session);
+                mediator
+            }
             other => panic!("{other:?}"),
         }
     }
 
     fn down(&self) {
-        assert_eq!(self.events.recv_timeout(PATIENCE).unwrap(), MediatorEvent::Down);
+        let event = self.events.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(event, MediatorEvent::Down), "{event:?}");
     }
 
     fn send(&mut self, ask: Ask) -> u64 {
         self.requests += 1;
-        self.client.send(&MediatorRequest { request: self.requests, ask });
+        self.send_in(self.session.as_ref().unwrap(), ask)
+    }
+
+    fn send_in(&self, session: &MediatorSession, ask: Ask) -> u64 {
+        session.queue(&MediatorRequest { request: self.requests, ask });
+        session.flush();
         self.requests
     }
 
@@ -133,7 +143,7 @@ fn record_of(statement: &Statement) -> Record {
 fn stretched(directory: &Path) -> (MediatorServer, Caller, Caller) {
     let server = start(directory, None);
     let address = server.address().to_string();
-    let (mut a, b) = (Caller::new(&address), Caller::new(&address));
+    let (mut a, mut b) = (Caller::new(&address), Caller::new(&address));
     assert_eq!((a.up(), b.up()), (server.id(), server.id()));
     let first = statement(server.id(), None, 1, Members::pair(a.id(), b.id()));
     let consents = vec![b.consent(&first)];
@@ -262,6 +272,23 @@ fn a_mediator_that_has_gone_silent_is_noticed_and_found_again() {
     proxy.stall(false);
     caller.up();
     assert_eq!(caller.ask(read()), Answer::Register(None), "the request of the dead session is lost");
+}
+
+#[test]
+fn what_is_asked_in_a_session_that_is_over_is_not_sent_in_the_next() {
+    let directory = tempdir().unwrap();
+    let server = start(directory.path(), None);
+    let proxy = Proxy::start(server.address());
+    let mut caller = Caller::new(&proxy.address.to_string());
+    caller.up();
+    let over = caller.session.clone().unwrap();
+    proxy.cut();
+    caller.down();
+    caller.up();
+    caller.requests += 1;
+    let late = caller.send_in(&over, read());
+    assert_eq!(caller.answer(late, Duration::from_millis(200)), None);
+    assert_eq!(caller.ask(read()), Answer::Register(None));
 }
 
 #[test]

@@ -245,12 +245,16 @@ impl Writer {
         self.spares.push_back(spare);
     }
 
+    /// Whether a trim below `below` would recycle a segment.
+    pub fn would_free(&self, below: Lsn) -> bool {
+        self.live
+            .get(1)
+            .is_some_and(|second| second.first_frame <= self.durable_frame && second.first_lsn <= below.0)
+    }
+
     /// Records below `below` are no longer needed; whole segments of them are recycled.
     pub fn trim(&mut self, below: Lsn) {
-        while let Some(second) = self.live.get(1) {
-            if second.first_frame > self.durable_frame || second.first_lsn > below.0 {
-                break;
-            }
+        while self.would_free(below) {
             let oldest = self.live.pop_front().expect("there are two");
             self.recycled.push_back(oldest.slot);
         }

@@ -9,10 +9,12 @@
 //! Bytes: docs/format-store.md, "Segment".
 
 mod footer;
+mod header;
 mod record;
 mod scan;
 
 pub(crate) use footer::{decode_footer, decode_trailer, encode_footer, footer_bytes};
+pub(crate) use header::{HeaderFault, check_segment_header, encode_segment_header};
 pub(crate) use record::{RecordHeader, decode_payload, encode_record, record_bytes};
 pub(crate) use scan::scan;
 
@@ -49,9 +51,6 @@ const _: () = assert!(
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(RECORD_ALIGN_BYTES));
 const _: () =
     assert!((RECORD_HEADER_BYTES + 1).next_multiple_of(RECORD_ALIGN_BYTES) >= RECORD_SPAN_BYTES_MIN);
-
-const SEGMENT_MAGIC: [u8; 8] = *b"MPSEGHDR";
-const SEGMENT_VERSION: u32 = 2;
 
 /// Contents that are never mixed in one segment, because they die at different times (format).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,8 +111,8 @@ impl Stream {
     }
 }
 
-/// Path of a segment.
-pub(crate) fn segment_path(segment: SegmentId) -> String {
+/// Path of a segment, below the array's directory.
+pub fn segment_path(segment: SegmentId) -> String {
     format!("{SEGMENT_DIR}/{:016x}.seg", segment.0)
 }
 
@@ -129,20 +128,6 @@ pub(crate) fn segment_of_name(name: &str) -> Option<SegmentId> {
 /// The segment that lies at `path`, if one does.
 pub(crate) fn segment_of_path(path: &str) -> Option<SegmentId> {
     segment_of_name(path.strip_prefix(SEGMENT_DIR)?.strip_prefix('/')?)
-}
-
-/// The header of a new segment.
-pub(crate) fn encode_segment_header(array: &[u8; 16], segment: SegmentId, stream: Stream) -> Vec<u8> {
-    let mut header = Vec::with_capacity(SEGMENT_HEADER_BYTES as usize);
-    header.extend_from_slice(&SEGMENT_MAGIC);
-    header.extend_from_slice(&SEGMENT_VERSION.to_le_bytes());
-    header.extend_from_slice(&u32::from(stream as u8).to_le_bytes());
-    header.extend_from_slice(array);
-    header.extend_from_slice(&segment.0.to_le_bytes());
-    header.resize(SEGMENT_HEADER_BYTES as usize - 4, 0);
-    let check = crc32c::crc32c(&header);
-    header.extend_from_slice(&check.to_le_bytes());
-    header
 }
 
 /// Start of every check in `segment`.

@@ -3,7 +3,8 @@
 use metropod_journal::media::{Cause, MediaError};
 
 use crate::digest::Digest;
-use crate::location::Location;
+use crate::location::{Location, SegmentId};
+use crate::segment::segment_path;
 
 /// Why a store could not be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -13,17 +14,39 @@ pub enum OpenError {
     #[error("the chunk store could not be read")]
     Media(#[from] MediaError),
     /// The state given is not what a flush returned.
-    #[error("the chunk store's state is damaged")]
+    #[error("the chunk store's state is damaged; restore the manifest from a copy")]
     StateDamaged,
     /// The state was written by a newer version.
-    #[error("the chunk store's state has version {found}, which this program does not know")]
+    #[error(
+        "the chunk store's state has version {found}, which this program does not know; use the release that wrote it"
+    )]
     StateVersion {
         /// The version it has.
         found: u32,
     },
     /// The state belongs to another array.
-    #[error("the chunk store's state belongs to another array")]
+    #[error("the chunk store's state belongs to another array; put the right manifest back")]
     OtherArray,
+    /// A segment file belongs to another array.
+    #[error("{} belongs to another array; move it away and put this array's own file back", segment_path(*segment))]
+    OtherArraysSegment {
+        /// Its name.
+        segment: SegmentId,
+    },
+    /// A segment file is another segment, or none.
+    #[error("{} is not the segment it is named after; put the right file back", segment_path(*segment))]
+    NotThisSegment {
+        /// Its name.
+        segment: SegmentId,
+    },
+    /// A segment was written by another version.
+    #[error("{} has version {found}, which this program does not know; use the release that wrote it", segment_path(*segment))]
+    SegmentVersion {
+        /// Its name.
+        segment: SegmentId,
+        /// The version it has.
+        found: u32,
+    },
 }
 
 /// Why staged chunks could not be written. They stay staged and readable; the same call may succeed later.

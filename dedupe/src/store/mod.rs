@@ -32,6 +32,7 @@ mod open;
 mod pass;
 mod read;
 mod records;
+mod survey;
 mod writer;
 
 pub use clean::Cleaned;
@@ -193,6 +194,8 @@ struct Inner {
     fresh_bytes: u64,
     /// Segments whose entries have not been read yet, while opening.
     unloaded: BTreeSet<SegmentId>,
+    /// Found while opening, see [`Store::incomplete`].
+    incomplete: Option<SegmentId>,
     generation: u64,
     next_segment: u64,
     next_run: u64,
@@ -294,6 +297,12 @@ impl Store {
             passes: inner.last_pass,
             damaged: inner.damaged,
         }
+    }
+
+    /// The first segment that was missing or shorter than its durable length when the store was opened. What it held
+    /// counts as stored and cannot be read: whoever has no peer to fetch it from must not go on.
+    pub fn incomplete(&self) -> Option<SegmentId> {
+        self.lock().incomplete
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -8,6 +8,7 @@
 //! - O2: a damaged or missing run costs time, not chunks: the index is rebuilt from all segments.
 //! - O3: a damaged or missing dead list costs space until the next pass: what it named is found again, and counts as
 //!   live. No segment's count of live records is ever less than what can be found in it.
+//! - O4: a directory with another array's segments is refused (survey.rs).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use metropod_journal::media::{Cause, Create, Io, MediaError};
 
 use super::records::{Listed, list_records};
+use super::survey::{Survey, survey};
 use super::{Inner, OpenError, Shared, Store, StoreConfig, WriteError};
 use crate::dead::DeadRecords;
 use crate::files::{OpenFile, SegmentFiles};
@@ -22,7 +24,7 @@ use crate::index::{
     PageCache, RUN_DIR, Run, RunFault, RunId, dead_of_name, dead_path, run_of_name, run_path,
 };
 use crate::location::SegmentId;
-use crate::segment::{SEGMENT_DIR, SEGMENT_HEADER_BYTES, segment_of_name, segment_path};
+use crate::segment::{SEGMENT_HEADER_BYTES, segment_path};
 use crate::state::{DeadList, SegmentRecord, State, StateFault};
 use crate::turn::Turn;
 
@@ -45,8 +47,9 @@ impl Store {
             fresh_bytes: state.fresh_bytes,
             ..Inner::default()
         };
+        let survey = survey(&io, &config.array, &state).await?;
+        set_leftovers_aside(&io, &state, survey, &mut inner).await?;
         inner.adopt_dead(read_dead(&io, &config, &state).await?, state.dead);
-        set_leftovers_aside(&io, &state, &mut inner).await?;
         let runs = open_runs(&io, &config, &state).await?;
         match runs {
             Some(runs) => inner.runs = Arc::new(runs),
@@ -155,15 +158,16 @@ fn empty_state(config: &StoreConfig) -> State {
     }
 }
 
-async fn set_leftovers_aside(io: &Io, state: &State, inner: &mut Inner) -> Result<(), MediaError> {
+async fn set_leftovers_aside(
+    io: &Io,
+    state: &State,
+    survey: Survey,
+    inner: &mut Inner,
+) -> Result<(), MediaError> {
     let from = state.generation + 1;
-    for name in io.list(SEGMENT_DIR).await? {
-        let Some(id) = segment_of_name(&name) else { continue };
-        inner.next_segment = inner.next_segment.max(id.0.saturating_add(1));
-        if !inner.segments.contains_key(&id) {
-            inner.obsolete.push((from, segment_path(id)));
-        }
-    }
+    inner.next_segment = survey.next;
+    inner.incomplete = survey.incomplete;
+    inner.obsolete.extend(survey.leftovers.into_iter().map(|id| (from, segment_path(id))));
     let named: BTreeMap<RunId, ()> = state.runs.iter().map(|run| (run.id, ())).collect();
     for name in io.list(RUN_DIR).await? {
         if let Some(id) = run_of_name(&name) {

@@ -20,6 +20,7 @@ use metropod_snapshots::{Image, Layer, LayerId};
 use crate::manifest::{self, Manifest};
 use crate::namespace::PodImage;
 use crate::pod::ForkPoint;
+use crate::run_file;
 use crate::task::FlowError;
 
 /// Name of the file that names the manifest in force.
@@ -121,8 +122,8 @@ pub async fn write(io: &Io, store: &Store, draft: Draft) -> Result<Checkpointed,
 
 async fn write_layers(io: &Io, draft: &Draft) -> Result<LayerPlaces, FlowError> {
     let mut places = LayerPlaces::new();
-    let mut parts = Vec::new();
-    let mut offset = 0;
+    let mut parts = vec![Bytes::from(run_file::encode(draft.array, draft.number))];
+    let mut offset = run_file::HEAD_BYTES;
     for layer in layers_of(draft) {
         let place = match draft.places.get(&layer.id()) {
             Some(place) => *place,
@@ -137,7 +138,7 @@ async fn write_layers(io: &Io, draft: &Draft) -> Result<LayerPlaces, FlowError> 
         };
         places.insert(layer.id(), place);
     }
-    if !parts.is_empty() {
+    if offset > run_file::HEAD_BYTES {
         write_file(io, &run_name(draft.number), parts).await?;
         io.sync_dir("layers").await?;
     }

@@ -297,6 +297,9 @@ pub enum ManageError {
     /// Too many requests wait.
     #[error("too many requests wait; try again")]
     Busy,
+    /// The array has no space.
+    #[error("the array is out of space; make room on its file system")]
+    NoSpace,
     /// The media failed.
     #[error("the array's media failed; see its log")]
     Media,
@@ -309,6 +312,8 @@ pub enum Alarm {
     Protocol(PodId, metropod_protocol::Alarm),
     /// The journal can no longer be written; the array stops taking writes until it is restarted.
     JournalPoisoned(MediaError),
+    /// The device is full: writes are refused until there is room. Reads and trims go on.
+    NoSpace,
     /// A background flow failed; it will be tried again.
     FlowFailed {
         /// Which flow.
@@ -318,4 +323,16 @@ pub enum Alarm {
     CorruptEntry(PodId),
     /// A transfer failed; it will be tried again.
     TransferFailed(PodId),
+}
+
+impl std::fmt::Display for Alarm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Alarm::NoSpace => f.write_str(
+                "the device is full: writes are refused until there is room; free space on the array's file system",
+            ),
+            Alarm::FlowFailed { flow } => write!(f, "{flow} failed; it is tried again"),
+            other => write!(f, "{other:?}"),
+        }
+    }
 }

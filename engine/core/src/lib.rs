@@ -21,6 +21,7 @@ pub mod names;
 pub mod namespace;
 pub mod operation;
 pub mod peer_message;
+pub mod run_file;
 pub mod task;
 pub mod transfer;
 

@@ -46,19 +46,21 @@ pub struct Manifest {
 #[non_exhaustive]
 pub enum ManifestError {
     /// Not a manifest.
-    #[error("not a metropod manifest")]
+    #[error("this is not a metropod manifest; put the right file back")]
     Foreign,
     /// Written by another version.
-    #[error("manifest version {found} is not supported; this binary reads version {VERSION}")]
+    #[error("format version {found} is not known here, only {VERSION} is; use the release that wrote it")]
     Version {
         /// Its version.
         found: u16,
     },
     /// The check does not match.
-    #[error("the manifest is damaged")]
+    #[error(
+        "it is damaged; restore it from a copy, or begin this array anew and stretch its pods from their peer"
+    )]
     Damaged,
     /// The content makes no sense.
-    #[error("the manifest cannot be read: {0}")]
+    #[error("it is intact but cannot be read: {0}; keep it and report a defect")]
     Content(#[from] DecodeError),
 }
 

@@ -22,8 +22,21 @@ use crate::transfer::{AbortReason, TransferError};
 pub struct Task {
     /// Its kind, for logs.
     pub name: &'static str,
+    /// What it waits for: flows that wait for the other array must not keep others from running.
+    pub waits_for: WaitsFor,
     /// The flow itself.
     pub future: Pin<Box<dyn Future<Output = Finished> + Send>>,
+}
+
+/// What a flow may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// This array's media and processors: it ends by itself.
+    Media,
+    /// The joiner, for its part of a round that is sent.
+    Joiner,
+    /// The survivor, for its part of a round that is received.
+    Survivor,
 }
 
 /// Why a flow gave up.

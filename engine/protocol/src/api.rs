@@ -73,6 +73,8 @@ pub enum Input {
         /// With this array's key.
         signature: Bytes,
     },
+    /// The journal has failed: nothing will be durable here until the next start.
+    DiskFailed,
     /// A deadline passed.
     Tick,
     /// The failover preference changed (it is in the log by then).
@@ -87,7 +89,11 @@ pub enum Input {
     /// At the survivor, after [`Effect::CatchUp`] and in the same session: rounds are short enough (or none was needed, because the
     /// entry after the joiner's end is still held): send the log after the joiner's position. To be said again after
     /// [`Effect::AnotherRound`] and in a new session. From here on, entries the joiner lacks are kept from trimming, within a bound.
-    SuffixPossible,
+    SuffixPossible {
+        /// Where the round ended: nothing is sent before the joiner's own word that its log has got there, which comes by another
+        /// connection than the core's news of the flip. 0 when there was no round.
+        after: Index,
+    },
     /// At the joiner: the image flipped to `state.base`, and `state` (from [`crate::Machine::state_after_flip`]) is durable in a manifest.
     Flipped(Box<DurableState>),
     /// A manifest with base `through` is durable: entries up to it are forgotten.

@@ -8,7 +8,7 @@
 //! [`Effect::Append`] and [`Effect::Record`] carry rising tickets and are written to one journal in the order in which they come out;
 //! `Input::Durable { through }` says that everything up to a ticket is durable. At a start the core feeds the newest manifest's
 //! [`DurableState`] and the pod's journal records, in journal order, to [`Replay`], and hands the result to [`Machine::restart`].
-//! A checkpoint: `let state = machine.durable_state(applied)`, write it into the manifest, `Input::Trim { through: state.base.index }`.
+//! A checkpoint: `let state = machine.durable_state(applied, true)`, write it into the manifest, `Input::Trim { through: state.base.index }`.
 //!
 //! # Requests
 //! `Submit` → (`Ordered`) → `Done(Committed)`; `Withdraw` → `Done(Withdrawn)` or, if it was ordered, `Done(Committed)`.

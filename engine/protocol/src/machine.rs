@@ -70,6 +70,9 @@ pub struct Machine {
     /// Configurations of the survivor, as last told to this copy while it is behind.
     survivor_history: Vec<HistoryItem>,
 
+    /// Nothing will be durable any more in this start.
+    disk_failed: bool,
+
     // The link.
     link_up: bool,
     contact: Contact,
@@ -122,11 +125,12 @@ impl Machine {
             Input::MediatorDown => self.on_mediator_down(),
             Input::Mediator(reply) => self.on_mediator_reply(now, &reply),
             Input::Signed { statement, signature } => self.on_signed(now, statement, signature),
+            Input::DiskFailed => self.disk_failed = true,
             Input::Tick => {}
             Input::SetPreference(preferred) => self.setup.preferred = preferred,
             Input::SetMediator(mediator) => self.setup.mediator = mediator,
             Input::Invite { peer } => self.invite(peer),
-            Input::SuffixPossible => self.on_suffix_possible(),
+            Input::SuffixPossible { after } => self.on_suffix_possible(after),
             Input::Flipped(state) => self.on_flipped(now, *state),
             Input::Trim { through } => self.trim(through),
         }

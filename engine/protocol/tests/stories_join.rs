@@ -180,7 +180,7 @@ fn a_survivor_that_trimmed_what_its_joiner_lacks_before_join_goes_alone_again() 
     assert!(world.run_until(ms(1_000), |world| world.machine(1).out_of_sync().is_some()));
     world.run_for(ms(5));
     world.arrays[1].stalled = true;
-    world.step(0, Input::SuffixPossible);
+    world.step(0, Input::SuffixPossible { after: Index(0) });
     let joining = |world: &World| world.newest(0).is_some_and(|newest| newest.members.is_pair());
     world.run_for(ms(20));
     if !joining(&world) {

@@ -4,8 +4,10 @@
 //!  caller / link reader / timer / worker ──► enter: lock ► step ► sort effects ► unlock ► carry out
 //! ```
 //! - V1: the core is locked for steps only: no disk, socket or long computation happens under the lock.
-//! - V2: frames are queued under the lock, in order, and written after it; so order on a connection is the order of
-//!   steps, whoever writes.
+//! - V2: frames and asks of the mediator are queued under the lock, in order, and written after it; so order on a
+//!   connection is the order of steps, whoever writes.
+//! - V2a: an ask goes into the mediator session that the step which made it knew, or nowhere: a READ proves that no
+//!   earlier ask is still on its way (story 10).
 //! - V3: one journal append is in flight; whoever gets it out carries it out or hands it to the appender, and brings
 //!   the completion back, which may give the next.
 
@@ -13,6 +15,8 @@ mod appender;
 mod clock;
 mod park;
 mod reply;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod workers;
 
@@ -20,11 +24,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use metropod_core::task::Task;
+use metropod_core::task::{Task, WaitsFor};
 use metropod_core::{Alarm, Array, Channel, Effect, Input};
 use metropod_journal::Append;
 use metropod_journal::media::{Durability, Media};
-use metropod_protocol::{ArrayId, MediatorRequest, PodId, RequestId, Statement, Time};
+use metropod_protocol::{ArrayId, MediatorId, MediatorRequest, PodId, RequestId, Statement, Time};
 
 use appender::Appender;
 use timer::Timer;
@@ -41,8 +45,6 @@ pub(crate) trait Outside: Send + Sync + 'static {
     fn queue(&self, peer: ArrayId, channel: Channel, parts: Vec<Bytes>);
     /// Writes what was queued.
     fn flush(&self);
-    /// Sends to the mediator.
-    fn ask(&self, request: MediatorRequest);
     /// Signs with the array's key.
     fn sign(&self, statement: &Statement) -> Bytes;
     /// Whether this array's disk is fit to take over.
@@ -51,6 +53,14 @@ pub(crate) trait Outside: Send + Sync + 'static {
     fn status_changed(&self, pod: PodId);
     /// Somebody should look.
     fn alarm(&self, alarm: Alarm);
+}
+
+/// A session with the mediator.
+pub(crate) trait Asking: Send + Sync + 'static {
+    /// Queues a request; called under the core's lock. Lost when the session is over.
+    fn queue(&self, request: &MediatorRequest);
+    /// Writes what was queued.
+    fn flush(&self);
 }
 
 /// One running array.
@@ -67,6 +77,8 @@ pub(crate) struct Driver {
 struct Inner {
     array: Array,
     pending: Pending,
+    /// The mediator session that the array knows.
+    mediator: Option<Arc<dyn Asking>>,
 }
 
 /// What is left to do after a step.
@@ -76,7 +88,7 @@ struct After {
     tasks: Vec<Task>,
     answers: Vec<(Arc<Reply>, Answer)>,
     signs: Vec<(PodId, Statement)>,
-    asks: Vec<MediatorRequest>,
+    asked: Option<Arc<dyn Asking>>,
     alarms: Vec<Alarm>,
     changed: Vec<PodId>,
     sent: bool,
@@ -95,7 +107,7 @@ pub(crate) struct Started {
 impl Driver {
     pub(crate) fn start(array: Array, media: Arc<dyn Media>, outside: Arc<dyn Outside>) -> Arc<Driver> {
         let driver = Arc::new(Driver {
-            core: Mutex::new(Inner { array, pending: Pending::default() }),
+            core: Mutex::new(Inner { array, pending: Pending::default(), mediator: None }),
             media,
             workers: Workers::new(),
             appender: Appender::new(),
@@ -143,6 +155,28 @@ impl Driver {
         self.carry_out(after)
     }
 
+    /// A session with a mediator is open: asks go there from this step on.
+    pub(crate) fn mediator_up(self: &Arc<Self>, mediator: MediatorId, session: Box<dyn Asking>) {
+        self.mediator(Some(session.into()), Input::MediatorUp { mediator });
+    }
+
+    /// It is gone, and what was asked in it.
+    pub(crate) fn mediator_down(self: &Arc<Self>) {
+        self.mediator(None, Input::MediatorDown);
+    }
+
+    fn mediator(self: &Arc<Self>, session: Option<Arc<dyn Asking>>, input: Input) {
+        let after = {
+            let mut inner = self.lock();
+            inner.mediator = session;
+            inner.array.step(now(), input);
+            self.collect(&mut inner)
+        };
+        if let Some(append) = self.carry_out(after) {
+            self.hand_over(append);
+        }
+    }
+
     /// Starts a request whose answer somebody waits for.
     pub(crate) fn start_request(self: &Arc<Self>, make: impl FnOnce(RequestId) -> Input) -> Started {
         let reply = Arc::new(Reply::new());
@@ -184,16 +218,16 @@ impl Driver {
         self.appender.submit(append);
     }
 
-    /// Runs a closure on a worker thread.
+    /// Runs a closure that ends by itself on a worker thread.
     pub(crate) fn run(&self, work: impl FnOnce() + Send + 'static) {
-        self.workers.run(Box::new(work));
+        self.workers.run(WaitsFor::Media, Box::new(work));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.core.lock().expect("a core whose step panicked must not go on: the array stops here")
     }
 
-    /// Takes the effects out, in order; frames go into their queues here, under the lock (V2).
+    /// Takes the effects out, in order; frames and asks go into their queues here, under the lock (V2).
     fn collect(&self, inner: &mut Inner) -> After {
         let mut after = After::default();
         while let Some(effect) = inner.array.next_effect() {
@@ -207,7 +241,12 @@ impl Driver {
                     self.outside.queue(peer, channel, parts);
                     after.sent = true;
                 }
-                Effect::Mediator(request) => after.asks.push(request),
+                Effect::Mediator(request) => {
+                    if let Some(session) = &inner.mediator {
+                        session.queue(&request);
+                        after.asked = Some(session.clone());
+                    }
+                }
                 Effect::Sign { pod, statement } => after.signs.push((pod, statement)),
                 Effect::Fetch { request, fetch } => {
                     after
@@ -237,14 +276,14 @@ impl Driver {
         if after.sent {
             self.outside.flush();
         }
+        if let Some(session) = after.asked {
+            session.flush();
+        }
         for (reply, answer) in after.answers {
             reply.give(answer);
         }
         for task in after.tasks {
             self.run_task(task);
-        }
-        for request in after.asks {
-            self.outside.ask(request);
         }
         for alarm in after.alarms {
             self.outside.alarm(alarm);
@@ -267,11 +306,12 @@ impl Driver {
 
     fn run_task(self: &Arc<Self>, task: Task) {
         let driver = self.clone();
-        self.run(move || {
+        let work = move || {
             let finished = block_on(task.future);
             if !driver.is_stopping() {
                 driver.tell(Input::Finished(finished));
             }
-        });
+        };
+        self.workers.run(task.waits_for, Box::new(work));
     }
 }

@@ -15,6 +15,7 @@ use metropod_core::checkpoint::{CURRENT, PodDraft, manifest_name, run_name};
 use metropod_core::codec::DecodeError;
 use metropod_core::journal_record::JournalRecord;
 use metropod_core::manifest::{self, Header, ManifestError};
+use metropod_core::run_file::{self, HeadFault};
 use metropod_journal::media::real::{OpenDirError, RealMedia};
 use metropod_journal::media::{Io, Media};
 use metropod_journal::{JournalConfig, Lsn};
@@ -67,6 +68,14 @@ pub enum PartError {
     /// The manifest is damaged, foreign or of another version.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// A run file is damaged, foreign or of another version.
+    #[error("{run}: {fault}", run = run_name(*run))]
+    Run {
+        /// The run file.
+        run: u64,
+        /// Why.
+        fault: HeadFault,
+    },
     /// A layer in a run file is damaged.
     #[error("map layer {id} in {run} is damaged", run = run_name(*run))]
     Layer {
@@ -214,6 +223,8 @@ fn read_layers(directory: &Path, header: &Header) -> Result<BTreeMap<LayerId, Ar
             Some(bytes) => bytes.clone(),
             None => {
                 let bytes = read_file(&directory.join(run_name(place.run)))?;
+                run_file::check(&bytes, header.array, place.run)
+                    .map_err(|fault| PartError::Run { run: place.run, fault })?;
                 runs.insert(place.run, bytes.clone());
                 bytes
             }

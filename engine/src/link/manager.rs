@@ -71,7 +71,7 @@ pub enum StartError {
     #[error("the advertised address is longer than 255 bytes")]
     Advertise,
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen {
         /// Which.
         address: SocketAddr,

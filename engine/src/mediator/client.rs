@@ -1,6 +1,7 @@
 //! An array's session with its mediator: kept open, checked every 100 ms, opened again when it dies.
 //!
-//! - C1: requests of a session that is gone are lost, never sent in a later one (the protocol asks again).
+//! - C1: requests are put into the session that was open when they were made. If it is gone they are lost, never sent in a
+//!   later one (the protocol asks again).
 //! - C2: `Up` and `Down` alternate, and a reply comes between the `Up` and the `Down` of the session it belongs to.
 
 use std::io;
@@ -34,17 +35,38 @@ pub struct MediatorClientConfig {
 }
 
 /// What happens to a session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub enum MediatorEvent {
     /// A session is open.
     Up {
         /// With whom; the key it holds proves it.
         mediator: MediatorId,
+        /// To ask in, until it is down.
+        session: MediatorSession,
     },
     /// It is closed or dead.
     Down,
     /// A reply in the open session.
     Reply(MediatorReply),
+}
+
+/// One session; clones are the same. What is asked in it leaves in the order of [`MediatorSession::queue`], or not at all.
+#[derive(Clone, Debug)]
+pub struct MediatorSession {
+    link: Link,
+}
+
+impl MediatorSession {
+    /// Queues a request; lost if the session is over. Nothing is written before [`MediatorSession::flush`].
+    pub fn queue(&self, request: &MediatorRequest) {
+        // Closed meanwhile: lost, as are those that it took and did not send.
+        let _ = self.link.queue(KIND_REQUEST, 0, request.encode(), Bytes::new());
+    }
+
+    /// Writes what is queued; never waits.
+    pub fn flush(&self) {
+        self.link.flush();
+    }
 }
 
 /// Takes events, in order, on the client's thread: it must not block (push into an inbox).
@@ -97,14 +119,6 @@ impl MediatorClient {
         let thread =
             thread::Builder::new().name("mediator-client".to_owned()).spawn(move || run(&running))?;
         Ok(MediatorClient { shared, thread: Some(thread) })
-    }
-
-    /// Sends a request; without an open session it is lost.
-    pub fn send(&self, request: &MediatorRequest) {
-        if let Some(link) = self.shared.open_link() {
-            // Closed meanwhile: lost like any other.
-            let _ = link.send(KIND_REQUEST, 0, request.encode(), Bytes::new());
-        }
     }
 
     /// Whether this array's disk is fit to take over; told at once and with every sign of life.
@@ -230,7 +244,7 @@ fn session(shared: &Shared, mediator: MediatorId, reader: &mut Reader) {
         return;
     }
     lock(&shared.state).up = true;
-    (shared.sink)(MediatorEvent::Up { mediator });
+    (shared.sink)(MediatorEvent::Up { mediator, session: MediatorSession { link: link.clone() } });
     let mut alive_at = Instant::now() + PERIOD;
     let mut dead_at = Instant::now() + DEAD;
     loop {

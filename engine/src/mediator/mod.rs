@@ -12,14 +12,16 @@
 mod client;
 mod clock;
 mod consent;
+mod directory;
 mod door;
 mod server;
 mod store;
 
 use std::time::Duration;
 
-pub use client::{MediatorClient, MediatorClientConfig, MediatorEvent, MediatorSink};
+pub use client::{MediatorClient, MediatorClientConfig, MediatorEvent, MediatorSession, MediatorSink};
 pub use consent::{consents, sign};
+pub use directory::DirectoryError;
 pub use server::{MediatorConfig, MediatorServer, ServeError, serve};
 pub use store::StoreError;
 

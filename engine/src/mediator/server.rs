@@ -23,6 +23,7 @@ use metropod_protocol::{ArrayId, Ask, Incarnation, MediatorId, MediatorRequest, 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{FlockOperation, flock};
 
+use super::directory::DirectoryError;
 use super::door::{ARRAYS_MAX, Arrival, Door};
 use super::store::{Store, StoreError};
 use super::{KIND_ALIVE, KIND_REPLY, KIND_REQUEST, clock, consent};
@@ -74,7 +75,9 @@ pub enum ServeError {
     #[error("a name is 1-63 letters, digits and '-'")]
     Name,
     /// The directory cannot be used.
-    #[error("{path}: cannot use the directory")]
+    #[error(
+        "cannot use {path} as the mediator's directory: {source}; give another one with --data, or make it writable"
+    )]
     Directory {
         /// Which.
         path: PathBuf,
@@ -82,8 +85,11 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The directory is not a mediator's.
+    #[error(transparent)]
+    Foreign(#[from] DirectoryError),
     /// Another process serves it.
-    #[error("{path}: another mediator serves this directory")]
+    #[error("{path} is in use by another process; stop it first")]
     InUse {
         /// Which.
         path: PathBuf,
@@ -98,7 +104,7 @@ pub enum ServeError {
     #[error(transparent)]
     Registers(#[from] StoreError),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen {
         /// Which.
         address: SocketAddr,
@@ -126,6 +132,7 @@ pub fn serve(config: MediatorConfig) -> Result<MediatorServer, ServeError> {
     }
     let directory = config.directory;
     let unusable = |source| ServeError::Directory { path: directory.clone(), source };
+    super::directory::check(&directory)?;
     fs::create_dir_all(&directory).and_then(|()| file::sync_directory(&directory)).map_err(unusable)?;
     let held = File::create(directory.join("lock")).map_err(unusable)?;
     flock(&held, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {

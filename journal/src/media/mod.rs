@@ -111,7 +111,7 @@ impl std::fmt::Display for Cause {
         match self {
             Cause::NotFound => f.write_str("no such file"),
             Cause::Exists => f.write_str("the file exists already"),
-            Cause::NoSpace => f.write_str("no space left on the device"),
+            Cause::NoSpace => f.write_str("no space left on the device; make room on its file system"),
             Cause::PastEnd => f.write_str("read past the end of the file"),
             Cause::Misaligned => f.write_str("not aligned for direct access"),
             Cause::NotOpen => f.write_str("the file is not open"),

@@ -49,7 +49,7 @@ pub enum OpenDirError {
         dir: PathBuf,
     },
     /// The file system refused.
-    #[error("cannot use {} as the array's directory", dir.display())]
+    #[error("cannot use {} as the array's directory: {source}; give another one with --data, or make it writable", dir.display())]
     Device {
         /// The directory.
         dir: PathBuf,

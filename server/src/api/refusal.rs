@@ -86,6 +86,7 @@ fn cause_of(cause: Cause) -> (StatusCode, &'static str) {
         }
         Cause::StretchedAlready => (StatusCode::CONFLICT, "see `metropod pod list`"),
         Cause::Offline => (StatusCode::CONFLICT, "ask the other array"),
+        Cause::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, "make room on the array's file system"),
         Cause::Busy => (StatusCode::SERVICE_UNAVAILABLE, "try again"),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, LOOK_AT_LOG),
     }

@@ -51,6 +51,12 @@ impl Directory {
         self.remove = false;
     }
 
+    /// What becomes of it at the end, in words.
+    pub(super) fn fate(&self) -> String {
+        let fate = if self.remove { "are removed" } else { "are kept" };
+        format!("the files in {} {fate}; run it again when you like", self.path.display())
+    }
+
     fn check_direct(&self) -> Result<(), DirectoryError> {
         let probe = self.path.join("direct-io-probe");
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;

@@ -9,6 +9,7 @@
 mod comparison;
 mod content;
 mod directory;
+mod interrupt;
 mod load;
 mod narrator;
 mod oracle;
@@ -70,9 +71,14 @@ pub fn run(options: DemoOptions) -> Result<(), Failure> {
     let scale = if options.quick { QUICK } else { FULL };
     let narrator = Narrator::new(options.json);
     let mut directory = Directory::new(options.data.as_deref())?;
+    interrupt::listen()?;
     let told = tell(&options, scale, &narrator, &directory);
     let report = match told {
         Ok(report) => report,
+        // Whatever failed, failed because everything was asked to end.
+        Err(_) if interrupt::check().is_err() => {
+            return Err(Failure::new(format_args!("interrupted; {}", directory.fate())));
+        }
         Err(failure) => {
             directory.keep();
             return Err(Failure::new(format_args!(
@@ -108,6 +114,7 @@ fn tell(
 ) -> Result<report::Report, Failure> {
     let content =
         Arc::new(Content::gather(options.image.as_deref(), scale.fill_bytes * scale.volumes as u64)?);
+    interrupt::check()?;
     let sites = Sites::start(directory.path(), scale.journal_bytes)?;
     narrator.say("a mediator and arrays A and B run; their link goes through a proxy");
     story::tell(sites, scale, &content, narrator)

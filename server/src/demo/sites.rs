@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::Failure;
 use crate::client::rest::Client;
 
+use super::interrupt;
 use super::process::{Process, ProcessError};
 use super::proxy::{Proxy, Valve};
 
@@ -111,8 +112,9 @@ impl Sites {
         }
     }
 
-    /// Says so if something that should run has ended.
-    pub(super) fn check(&mut self) -> Result<(), ProcessError> {
+    /// Says so if something that should run has ended, or the whole demo is to end.
+    pub(super) fn check(&mut self) -> Result<(), Failure> {
+        interrupt::check()?;
         self.mediator.check(&self.directory)?;
         for array in &mut self.arrays {
             if let Some(process) = &mut array.process {

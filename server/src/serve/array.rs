@@ -12,7 +12,7 @@ use crate::{api, nbd};
 
 use super::ending::Ending;
 use super::export::ArrayExports;
-use super::{ReadyLine, runtime, warn_if_reachable};
+use super::{Exposure, ReadyLine, runtime, warn_if_reachable};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 256;
@@ -24,8 +24,9 @@ pub fn run(options: ServeOptions) -> Result<(), Failure> {
     // of several arrays are refused meanwhile and go to the next one.
     let api = runtime.block_on(async { Reserved::take("--api", options.api) })?;
     let nbd = runtime.block_on(async { Reserved::take("--nbd", options.nbd) })?;
-    warn_if_reachable("the REST API", options.api);
-    warn_if_reachable("NBD", options.nbd);
+    warn_if_reachable("the link port", options.listen, Exposure::InTheClear);
+    warn_if_reachable("the REST API", options.api, Exposure::NoCredentials);
+    warn_if_reachable("NBD", options.nbd, Exposure::NoCredentials);
     let until_stdin_closes = options.until_stdin_closes;
     let array = Array::open(Options {
         name: options.name,
@@ -57,7 +58,7 @@ async fn serve(array: &Array, api: Reserved, nbd: Reserved, until_stdin_closes: 
     let exports = Arc::new(ArrayExports::new(array.clone()));
     let nbd = tokio::spawn(nbd::serve(nbd, exports, nbd::Limits::default(), stop()));
     tracing::info!(listen = %ready.listen, api = ?ready.api, nbd = ?ready.nbd, "array is ready");
-    let ending = Ending::listen(until_stdin_closes)?;
+    let mut ending = Ending::listen(until_stdin_closes)?;
     print_json(&ready)?;
     ending.wait().await;
     stopping.send_replace(true);

@@ -5,7 +5,7 @@ use std::io::Read;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Listens for the process's end from its making on, so that no signal after the ready line finds nobody.
-pub(super) struct Ending {
+pub(crate) struct Ending {
     terminate: Signal,
     interrupt: Signal,
     until_stdin_closes: bool,
@@ -13,13 +13,13 @@ pub(super) struct Ending {
 
 impl Ending {
     /// Within a runtime.
-    pub(super) fn listen(until_stdin_closes: bool) -> std::io::Result<Ending> {
+    pub(crate) fn listen(until_stdin_closes: bool) -> std::io::Result<Ending> {
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         Ok(Ending { terminate, interrupt, until_stdin_closes })
     }
 
     /// Completes on SIGTERM or SIGINT, or when stdin closes if that is asked for.
-    pub(super) async fn wait(mut self) {
+    pub(crate) async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => tracing::info!("asked to end by SIGTERM"),
             _ = self.interrupt.recv() => tracing::info!("asked to end by SIGINT"),

@@ -10,6 +10,7 @@ mod export;
 mod mediator;
 
 pub use array::run as array;
+pub(crate) use ending::Ending;
 pub use export::{ArrayExports, ExportedVolume};
 pub use mediator::run as mediator;
 
@@ -36,9 +37,26 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("metropod-front").build()?)
 }
 
-/// Says so when an address without credentials is reachable from other machines.
-fn warn_if_reachable(what: &'static str, address: SocketAddr) {
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "{what} is reachable from other machines and asks for no credentials");
+/// What an address that other machines can reach gives away.
+#[derive(Debug, Clone, Copy)]
+enum Exposure {
+    /// Whoever connects is obeyed.
+    NoCredentials,
+    /// Whoever listens on the way can read along.
+    InTheClear,
+}
+
+/// Says so when an address is reachable from other machines.
+fn warn_if_reachable(what: &'static str, address: SocketAddr, exposure: Exposure) {
+    if address.ip().is_loopback() {
+        return;
+    }
+    match exposure {
+        Exposure::NoCredentials => {
+            tracing::warn!(%address, "{what} is reachable from other machines and asks for no credentials");
+        }
+        Exposure::InTheClear => {
+            tracing::warn!(%address, "{what} is reachable from other machines and is not encrypted");
+        }
     }
 }

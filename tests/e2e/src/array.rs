@@ -70,7 +70,8 @@ impl ArrayOptions {
         }
     }
 
-    fn arguments(&self) -> Vec<String> {
+    /// The command line that starts it.
+    pub fn arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> = ["serve", "--name", &self.name, "--data"].map(str::to_owned).into();
         arguments.push(self.directory.display().to_string());
         let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
@@ -211,6 +212,18 @@ impl Mediator {
     /// Whether its process runs.
     pub fn is_up(&mut self) -> bool {
         self.process.as_mut().is_some_and(Process::is_up)
+    }
+
+    /// Where it keeps its files.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// An orderly end.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.stop();
+        }
     }
 
     /// Starts it (again), at the same address.

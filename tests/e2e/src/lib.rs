@@ -10,6 +10,8 @@
 
 mod array;
 mod content;
+mod files;
+mod http;
 mod load;
 mod nbd;
 mod oracle;
@@ -17,12 +19,18 @@ mod pair;
 mod ports;
 mod process;
 mod proxy;
+mod refusal;
 mod scratch;
+mod small_disk;
+mod stranger;
 mod tools;
 mod wait;
+mod witness;
 
 pub use array::{Array, ArrayOptions, CliRefusal, Mediator, metropod};
 pub use content::{Dice, SECTOR_BYTES};
+pub use files::Files;
+pub use http::{HttpAnswer, http};
 pub use load::{Completion, Load, LoadOptions, Target};
 pub use nbd::{Command, NbdClient, NbdError};
 pub use oracle::{Mismatch, Oracle};
@@ -30,9 +38,13 @@ pub use pair::{POD, Pair, PairOptions};
 pub use ports::free_port;
 pub use process::{Process, binary};
 pub use proxy::{Proxy, Valve};
+pub use refusal::{misused, refused, refused_saying};
 pub use scratch::Scratch;
+pub use small_disk::SmallDisk;
+pub use stranger::Strangers;
 pub use tools::{Tool, require_tools, run, run_ok, run_ok_within};
 pub use wait::wait_until;
+pub use witness::{WITNESS_BYTES, Witness};
 
 /// Journal budget of arrays under test, in bytes: the smallest.
 pub const JOURNAL_BYTES: u64 = 128 << 20;

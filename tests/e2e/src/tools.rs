@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// Longest run of a tool.
 const RUN_TIME_MAX: Duration = Duration::from_secs(120);
 /// Pause between two looks whether it has ended.
@@ -111,6 +113,12 @@ impl Tool {
     /// Whether it has not ended yet.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
+        kill_process(id, signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.what));
     }
 
     /// Waits for its end.

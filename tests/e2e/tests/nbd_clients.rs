@@ -239,8 +239,13 @@ fn fio_verifies_random_writes_at_depth_sixteen() {
     let scratch = scratch!("fio");
     let array = array(&scratch);
     let report = scratch.join("fio.json").display().to_string();
+    let directory = scratch.path().display().to_string();
     for (block, mix) in [("4k", "randwrite"), ("512-20k", "randrw")] {
+        // It leaves the state of its verification in its working directory.
         let arguments = [
+            "-C",
+            &directory,
+            "fio",
             "--name=verified",
             "--ioengine=nbd",
             &format!("--uri={}", array.uri(VOLUME)),
@@ -255,7 +260,7 @@ fn fio_verifies_random_writes_at_depth_sixteen() {
             "--output-format=json",
             &format!("--output={report}"),
         ];
-        run_ok_within(Duration::from_secs(120), "fio", &arguments);
+        run_ok_within(Duration::from_secs(120), "env", &arguments);
         let shown = std::fs::read_to_string(&report).unwrap();
         // It may say something about itself before the document.
         let shown: Value = serde_json::from_str(&shown[shown.find('{').unwrap()..]).unwrap();

@@ -10,27 +10,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use metropod_dedupe::{Compression, Store, reduce};
 use metropod_journal::{Lsn, PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::{
-    ArrayId, DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Span, Time,
+    ArrayId, DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Time,
 };
 
 use metropod_snapshots::{Image, Nodes};
 
+use super::retry::{Kind, Retries};
 use super::{Array, DESTAGE_BYTES};
 use crate::catchup::{CatchUp, Flipping};
 use crate::checkpoint::{self, Checkpointed, Draft, PodDraft};
 use crate::door::{Alarm, Effect, Managed};
 use crate::names::VolumeId;
 use crate::pod::{ApplyContext, MergeRequest};
-use crate::task::{Finished, FlowError, Folded, Task};
+use crate::task::{Finished, FlowError, Folded, Task, WaitsFor};
 
 /// Layers of one volume above which they are folded into its tree.
 const LAYERS_MAX: usize = 8;
-
-/// How long a failed flow rests before it is tried again.
-const RETRY_AFTER: Span = Span::millis(500);
-
-/// Share of the journal budget at which a checkpoint starts.
-const CHECKPOINT_SHARE: u64 = 2;
 
 /// State of the background flows.
 #[derive(Default)]
@@ -42,10 +37,8 @@ pub(super) struct Background {
     pub(super) started: u64,
     /// A checkpoint is wanted that captures the state of now or later.
     wanted: bool,
-    /// A flow failed: nothing of the kind is started before this time (B3).
-    retry_at: Option<Time>,
-    /// The last failure was a full device.
-    pub(super) no_space: bool,
+    /// What failed rests for a while (B3).
+    pub(super) retries: Retries,
     /// A recipe whose segment could not be made yet.
     recipe: Option<SegmentRecipe>,
     folding: BTreeSet<(PodId, VolumeId)>,
@@ -66,11 +59,6 @@ pub(super) struct Flip {
 }
 
 impl Background {
-    /// When a failed flow may be tried again.
-    pub(super) fn retry_at(&self) -> Option<Time> {
-        self.retry_at
-    }
-
     /// Nothing runs; the newest checkpoint is `number`.
     pub(super) fn after(number: u64) -> Background {
         Background { started: number, ..Background::default() }
@@ -94,11 +82,15 @@ impl Background {
 impl Array {
     /// Starts what is due.
     pub(super) fn background(&mut self, now: Time) {
-        if self.poisoned.is_some() || self.background.retry_at.is_some_and(|at| now < at) {
+        if self.poisoned.is_some() {
             return;
         }
+        self.background.retries.pass(now);
         self.prepare_segment();
-        if !self.background.destaging && self.store.staged_bytes() >= DESTAGE_BYTES {
+        if !self.background.destaging
+            && self.background.retries.may_start(Kind::Destage)
+            && self.store.staged_bytes() >= DESTAGE_BYTES
+        {
             self.background.destaging = true;
             let store = self.store.clone();
             self.run(
@@ -106,9 +98,10 @@ impl Array {
                 async move { Finished::Destaged(store.destage().await.map_err(FlowError::from)) },
             );
         }
-        let pressed = self.journal.used_bytes() >= self.journal.budget_bytes() / CHECKPOINT_SHARE;
-        let due = self.background.wanted || (pressed && self.can_trim());
-        if due && self.background.checkpointing.is_none() {
+        if self.background.checkpointing.is_none()
+            && self.background.retries.may_start(Kind::Checkpoint)
+            && (self.background.wanted || (self.is_journal_pressed() && self.would_checkpoint_free()))
+        {
             self.start_checkpoint();
         }
     }
@@ -118,14 +111,14 @@ impl Array {
             Finished::Segment { recipe, result } => self.segment_ready(now, recipe, result),
             Finished::Destaged(result) => {
                 self.background.destaging = false;
-                self.note(now, "destage", result.err());
+                self.note(now, Kind::Destage, result.err());
             }
             Finished::Checkpointed(Ok(done)) => self.checkpoint_done(now, *done),
             Finished::Checkpointed(Err(error)) => self.checkpoint_failed(now, error),
             Finished::Merged { pod, number, result } => self.merged(now, pod, number, result),
             Finished::Folded { pod, volume, from, result } => {
                 self.background.folding.remove(&(pod, volume));
-                self.note(now, "fold", result.as_ref().err().copied());
+                self.note(now, Kind::Fold, result.as_ref().err().copied());
                 if let (Ok(into), Some(found)) = (result, self.pods.get_mut(&pod)) {
                     found.adopt_fold(volume, &from, &into);
                 }
@@ -136,7 +129,17 @@ impl Array {
     }
 
     pub(super) fn run(&mut self, name: &'static str, flow: impl Future<Output = Finished> + Send + 'static) {
-        self.effects.push_back(Effect::Run(Task { name, future: Box::pin(flow) }));
+        self.run_waiting(WaitsFor::Media, name, flow);
+    }
+
+    /// Starts a flow that needs the other array to go on.
+    pub(super) fn run_waiting(
+        &mut self,
+        waits_for: WaitsFor,
+        name: &'static str,
+        flow: impl Future<Output = Finished> + Send + 'static,
+    ) {
+        self.effects.push_back(Effect::Run(Task { name, waits_for, future: Box::pin(flow) }));
     }
 
     pub(super) fn run_merge(&mut self, pod: PodId, request: MergeRequest) {
@@ -186,17 +189,24 @@ impl Array {
     }
 
     /// Remembers how a flow ended, so that a failing one is tried again at intervals (B3).
-    fn note(&mut self, now: Time, flow: &'static str, error: Option<FlowError>) {
-        self.background.retry_at = error.map(|_| now + RETRY_AFTER);
-        self.background.no_space = error.is_some_and(|error| error.is_no_space());
-        if error.is_some() {
-            self.effects.push_back(Effect::Alarm(Alarm::FlowFailed { flow }));
+    fn note(&mut self, now: Time, kind: Kind, error: Option<FlowError>) {
+        let was_full = self.background.retries.is_full();
+        self.background.retries.note(now, kind, error);
+        let is_full = self.background.retries.is_full();
+        self.review_admission |= is_full != was_full;
+        if is_full && !was_full {
+            self.effects.push_back(Effect::Alarm(Alarm::NoSpace));
+        }
+        // A full device has an alarm of its own.
+        if error.is_some_and(|error| !(is_full && error.is_no_space())) {
+            self.effects.push_back(Effect::Alarm(Alarm::FlowFailed { flow: kind.name() }));
         }
     }
 
     fn prepare_segment(&mut self) {
         let wanted = self.background.recipe.is_some() || self.journal.wants_segment();
-        if wanted && !self.background.preparing_segment {
+        let may_start = self.background.retries.may_start(Kind::Segment);
+        if wanted && may_start && !self.background.preparing_segment {
             self.background.preparing_segment = true;
             let kept = self.background.recipe.take();
             let recipe = kept.unwrap_or_else(|| self.journal.segment_recipe());
@@ -212,26 +222,24 @@ impl Array {
         self.background.preparing_segment = false;
         match result {
             Ok(spare) => {
-                self.note(now, "segment", None);
+                self.note(now, Kind::Segment, None);
                 self.journal.add_spare(spare);
             }
             Err(error) => {
                 self.background.recipe = Some(recipe);
-                self.note(now, "segment", Some(FlowError::Media(error.source)));
+                self.note(now, Kind::Segment, Some(FlowError::Media(error.source)));
             }
         }
-    }
-
-    /// Whether a checkpoint would let the journal drop something.
-    fn can_trim(&self) -> bool {
-        self.pods.values().any(|pod| pod.applied > pod.machine.base().index)
     }
 
     fn start_checkpoint(&mut self) {
         self.background.wanted = false;
         self.background.started += 1;
         let number = self.background.started;
-        let mut trim = self.journal.next_lsn();
+        // State records up to the ticket of a pod's state are contained in it; what is not durable yet may never be, and a
+        // journal that ends before the record a manifest begins with is refused.
+        let mut trim = Lsn(self.journal.durable().0 + 1);
+        let keeps = self.keeps_for_joiners();
         let mut bases = BTreeMap::new();
         let mut flips = Vec::new();
         let mut drafts = Vec::with_capacity(self.pods.len());
@@ -244,9 +252,9 @@ impl Array {
                 }
                 Some(Err((peer, round))) => {
                     aborted.push((peer, *id, round));
-                    pod.draft()
+                    pod.draft(keeps)
                 }
-                None => pod.draft(),
+                None => pod.draft(keeps),
             };
             if let Some(lsn) = pod.first_needed(draft.state.base.index) {
                 trim = trim.min(lsn);
@@ -273,14 +281,20 @@ impl Array {
     }
 
     fn checkpoint_done(&mut self, now: Time, done: Checkpointed) {
-        self.note(now, "checkpoint", None);
+        self.note(now, Kind::Checkpoint, None);
         let Some(capture) = self.background.checkpointing.take() else { return };
         self.layer_places = done.places;
+        for pod in self.pods.values_mut() {
+            pod.born_with = pod.born_with.filter(|number| *number > done.number);
+        }
         for (pod, flip) in capture.flips {
             self.flipped(now, pod, flip);
         }
         for (pod, through) in capture.bases {
             self.step_pod(now, pod, MachineInput::Trim { through });
+            if let Some(found) = self.pods.get_mut(&pod) {
+                found.forget_lsns(found.machine.base().index.min(through));
+            }
         }
         self.journal.trim(capture.trim);
         self.commands_after_checkpoint(now, done.number);
@@ -291,10 +305,13 @@ impl Array {
         self.background.checkpointing = None;
         // Whoever waits for a checkpoint still needs one.
         self.background.wanted = true;
-        self.note(now, "checkpoint", Some(error));
+        self.note(now, Kind::Checkpoint, Some(error));
     }
 
     fn fold_deep_volumes(&mut self) {
+        if !self.background.retries.may_start(Kind::Fold) {
+            return;
+        }
         let mut deep = Vec::new();
         for (pod, found) in &self.pods {
             for (volume, map) in &found.maps {
@@ -323,8 +340,8 @@ impl Array {
 
 impl crate::pod::Pod {
     /// This pod as a checkpoint captures it now.
-    fn draft(&mut self) -> PodDraft {
-        let state = self.machine.durable_state(self.applied);
+    fn draft(&mut self, keeps_for_joiner: bool) -> PodDraft {
+        let state = self.machine.durable_state(self.applied, keeps_for_joiner);
         let image = self.freeze();
         PodDraft { id: self.id, state, applied: self.applied, image, fork: self.fork.clone() }
     }

@@ -77,10 +77,13 @@ impl Array {
         if self.pod_named(&name).is_some() || self.pods.contains_key(&pod) {
             return Err(ManageError::PodExists);
         }
+        // It would wait for a checkpoint that there is no room for.
+        if self.background.retries.is_full() {
+            return Err(ManageError::NoSpace);
+        }
         let setup = self.setup(pod, None, None);
         let machine = Machine::found(setup, now);
-        self.add_pod(now, pod, machine, Namespace::new(name));
-        let number = self.background.want_checkpoint();
+        let number = self.add_pod(now, pod, machine, Namespace::new(name));
         self.commands.after_checkpoint(number, Then::Answer(request, Managed::Done));
         Ok(())
     }
@@ -92,7 +95,8 @@ impl Array {
         pod: PodId,
         change: Manage,
     ) -> Result<(), ManageError> {
-        let found = self.pods.get_mut(&pod).ok_or(ManageError::NoSuchPod)?;
+        let found = self.pods.get_mut(&pod).filter(|found| found.born_with.is_none());
+        let found = found.ok_or(ManageError::NoSuchPod)?;
         match found.machine.serving(now) {
             Serving::Yes | Serving::Held => {}
             Serving::Suspended | Serving::Off => return Err(ManageError::Offline),
@@ -110,7 +114,8 @@ impl Array {
     }
 
     fn stretch(&mut self, request: RequestId, pod: PodId, peer: ArrayId) -> Result<(), ManageError> {
-        let found = self.pods.get(&pod).ok_or(ManageError::NoSuchPod)?;
+        let found = self.pods.get(&pod).filter(|found| found.born_with.is_none());
+        let found = found.ok_or(ManageError::NoSuchPod)?;
         match found.peer() {
             Some(other) if other != peer => return Err(ManageError::StretchedAlready),
             _ if peer == self.config.me => return Err(ManageError::StretchedAlready),
@@ -159,6 +164,9 @@ impl Array {
     /// This array is asked to hold a pod.
     pub(super) fn invited(&mut self, now: Time, host: ArrayId, pod: PodId, name: Name) {
         if let Some(found) = self.pods.get(&pod) {
+            if found.born_with.is_some() {
+                return; // Answered when it is durable.
+            }
             let known = found.peer() == Some(host);
             return self.send_frame(host, &SyncFrame::InviteAnswer(pod, known));
         }
@@ -169,8 +177,7 @@ impl Array {
         namespace.peer = Some((host, self.config.me));
         let setup = self.setup(pod, Some(host), None);
         let machine = Machine::invited(setup, now);
-        self.add_pod(now, pod, machine, namespace);
-        let number = self.background.want_checkpoint();
+        let number = self.add_pod(now, pod, machine, namespace);
         self.commands.after_checkpoint(number, Then::AcceptInvite(host, pod));
     }
 
@@ -181,16 +188,21 @@ impl Array {
         }
     }
 
-    fn add_pod(&mut self, now: Time, id: PodId, machine: Machine, namespace: Namespace) {
+    /// Adds a pod; gives the checkpoint that makes it durable.
+    fn add_pod(&mut self, now: Time, id: PodId, machine: Machine, namespace: Namespace) -> u64 {
         let image = PodImage { namespace, volumes: Default::default(), snapshots: Default::default() };
         let applied = Position::default().index;
         let me = self.config.me;
         let layer_ids = self.layer_ids.clone();
-        self.pods.insert(id, Pod::new(Parts { id, me, layer_ids, machine, image, applied, fork: None }));
+        let mut pod = Pod::new(Parts { id, me, layer_ids, machine, image, applied, fork: None });
+        let number = self.background.want_checkpoint();
+        pod.born_with = Some(number);
+        self.pods.insert(id, pod);
         self.touched.insert(id);
         if let Some(mediator) = self.mediator {
             self.step_pod(now, id, MachineInput::MediatorUp { mediator });
         }
+        number
     }
 
     pub(super) fn send_frame(&mut self, peer: ArrayId, frame: &SyncFrame) {

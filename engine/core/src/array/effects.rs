@@ -46,6 +46,8 @@ impl Array {
                 if let Err(error) = result {
                     self.poisoned = Some(error);
                     self.effects.push_back(Effect::Alarm(Alarm::JournalPoisoned(error)));
+                    self.step_all(now, &MachineInput::DiskFailed);
+                    self.review_admission = true;
                 }
             }
         }
@@ -54,6 +56,7 @@ impl Array {
     fn durable(&mut self, now: Time, through: Lsn) {
         let mut reached: Vec<(PodId, Ticket)> = Vec::new();
         for pod in self.pods.values_mut() {
+            pod.adopt_copies(through);
             let mut last = None;
             while pod.in_journal.front().is_some_and(|(lsn, _)| *lsn <= through) {
                 last = pod.in_journal.pop_front().map(|(_, ticket)| ticket);
@@ -92,7 +95,10 @@ impl Array {
             MachineEffect::AnotherRound { end } => self.another_round(now, pod, end),
             MachineEffect::CatchUpEnded => self.catch_up_ended(pod),
             MachineEffect::FellBehind { .. } => {}
-            MachineEffect::StatusChanged => self.effects.push_back(Effect::StatusChanged { pod }),
+            MachineEffect::StatusChanged => {
+                self.review_admission = true;
+                self.effects.push_back(Effect::StatusChanged { pod });
+            }
             MachineEffect::Alarm(alarm) => {
                 self.effects.push_back(Effect::Alarm(Alarm::Protocol(pod, alarm)));
             }
@@ -231,7 +237,8 @@ impl Array {
             return;
         }
         let preferred = found.namespace.preferred;
-        let invited = found.invites();
+        // An invitation is news once: a link that is up already must not be said to be up again, it would end the session.
+        let invited = found.invites().filter(|_| found.machine.setup().peer.is_none());
         self.step_pod(now, pod, MachineInput::SetPreference(preferred));
         if let Some(peer) = invited {
             self.step_pod(now, pod, MachineInput::Invite { peer });

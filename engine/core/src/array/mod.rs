@@ -16,6 +16,8 @@ mod effects;
 mod open;
 mod peers;
 mod requests;
+mod retry;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -77,6 +79,8 @@ pub struct Array {
     links: BTreeSet<(ArrayId, Channel)>,
     mediator: Option<MediatorId>,
     admission: VecDeque<(RequestId, PodId, Operation)>,
+    /// What may be said to waiting requests has changed.
+    review_admission: bool,
     background: background::Background,
     layer_places: LayerPlaces,
     commands: commands::Pending,
@@ -129,7 +133,7 @@ impl Array {
         self.pods
             .values()
             .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at])
-            .chain([self.background.retry_at(), self.closing.due_at()])
+            .chain([self.background.retries.next(), self.closing.due_at()])
             .flatten()
             .min()
     }

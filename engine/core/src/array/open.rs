@@ -3,10 +3,13 @@
 //! ```text
 //! CURRENT ─► manifest ─► store reopened at its state ─► layers loaded ─► journal replayed into each pod ─► machines
 //! ```
-//! - R1: nothing is written before the manifest, the layers and the whole journal were read and understood.
+//! - R1: nothing is written or removed before the manifest, the layers, the store's segments and the whole journal were
+//!   read and understood: a directory that is refused is as it was.
 //! - R2: journal records of pods that the manifest does not name belong to a pod whose making was never answered;
 //!   they are skipped.
 //! - R3: an entry above the manifest's applied index is applied again, from the journal, in log order.
+//! - R4: a lost `CURRENT` never makes an array empty. The newest manifest stands in for it: it is durable together with
+//!   all that it names before `CURRENT` can say so. Only the very first one may be torn, before anybody had an answer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -14,10 +17,11 @@ use std::sync::Arc;
 use metropod_dedupe::Store;
 use metropod_journal::media::{Cause, Create, Io, MediaError, Open};
 use metropod_journal::{JournalConfig, Lsn, Record};
-use metropod_protocol::{Index, Machine, PodId, Replay, RestartError, Time};
+use metropod_protocol::{ArrayId, Index, Machine, PodId, Replay, RestartError, Time};
 use metropod_snapshots::{Layer, LayerId, Nodes};
 
 use super::closing::Closing;
+use super::room::in_order;
 use super::{Array, ArrayConfig, BulkPort, background::Background, commands::Pending};
 use crate::checkpoint::{self, CURRENT, LayerPlaces, PodDraft};
 use crate::codec::DecodeError;
@@ -26,6 +30,7 @@ use crate::layer_ids::LayerIds;
 use crate::manifest::{self, ManifestError};
 use crate::operation;
 use crate::pod::{Parts, Pod, Unapplied};
+use crate::run_file::{self, HeadFault};
 
 /// Why an array cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -35,16 +40,54 @@ pub enum OpenError {
     #[error("the array's media failed: {0}")]
     Media(#[from] MediaError),
     /// `CURRENT` names no manifest.
-    #[error("CURRENT does not name a manifest; this is no array directory, or it is damaged")]
+    #[error("CURRENT does not name a manifest; write the name of the newest manifest file into it")]
     Current,
+    /// The manifest that `CURRENT` names is not there.
+    #[error("{name}, which CURRENT names, is missing; put it back")]
+    NoManifest {
+        /// Its name.
+        name: String,
+    },
     /// The manifest cannot be used.
-    #[error("manifest: {0}")]
-    Manifest(#[from] ManifestError),
+    #[error("{name}: {source}")]
+    Manifest {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: ManifestError,
+    },
     /// The directory belongs to another array.
-    #[error("the directory's manifest belongs to another array; give each array a directory of its own")]
-    AnotherArray,
-    /// A layer file cannot be read.
-    #[error("map layer {id} in run {run} is damaged")]
+    #[error(
+        "{name} belongs to another array; put this array's own back, and give each array its own directory"
+    )]
+    AnotherArray {
+        /// The manifest's name.
+        name: String,
+    },
+    /// A file of layers is missing.
+    #[error("{} is missing; put it back", checkpoint::run_name(*run))]
+    NoRun {
+        /// The run file.
+        run: u64,
+    },
+    /// A file of layers cannot be used.
+    #[error("{}: {}", checkpoint::run_name(*run), fault)]
+    Run {
+        /// The run file.
+        run: u64,
+        /// Why.
+        fault: HeadFault,
+    },
+    /// A segment of the chunk store is missing, or shorter than it was.
+    #[error(
+        "{segment} of the chunk store is missing or cut short; put it back, or begin this array anew and stretch its pods from their peer"
+    )]
+    Segment {
+        /// Its name.
+        segment: String,
+    },
+    /// A layer cannot be read.
+    #[error("map layer {id} in {} is damaged; restore the file from a copy", checkpoint::run_name(*run))]
     Layer {
         /// The layer.
         id: u64,
@@ -68,7 +111,20 @@ pub enum OpenError {
     /// A pod's log cannot be put together.
     #[error("pod log: {0}")]
     Log(#[from] RestartError),
+    /// The journal lacks entries that the manifest's maps contain.
+    #[error(
+        "a pod's log ends at entry {end}, its maps contain entry {applied}: the journal is damaged; bring this copy level from its peer"
+    )]
+    LogTooShort {
+        /// Last entry found.
+        end: u64,
+        /// Last entry applied.
+        applied: u64,
+    },
 }
+
+/// Number of an array's first checkpoint.
+const FIRST_CHECKPOINT: u64 = 1;
 
 struct Found {
     number: u64,
@@ -96,6 +152,10 @@ impl Array {
     ) -> Result<Array, OpenError> {
         let found = read_manifest(&config, &io).await?;
         let store = Store::open(io.clone(), config.store.clone(), found.store.as_deref()).await?;
+        // What it held would count as stored, and hosts' writes of the same content would be lost.
+        if let Some(segment) = store.incomplete() {
+            return Err(OpenError::Segment { segment: metropod_dedupe::segment_path(segment) });
+        }
         let mut replaying: BTreeMap<PodId, Replaying> = found
             .pods
             .iter()
@@ -117,6 +177,9 @@ impl Array {
         if let Some(error) = failed {
             return Err(error);
         }
+        if found.number > 0 {
+            checkpoint::remove_unnamed(&io, found.number, &found.places).await;
+        }
         let mut array = Array {
             nodes: Nodes::new(store.clone()),
             layer_ids: LayerIds::starting_at(found.next_layer),
@@ -131,6 +194,7 @@ impl Array {
             links: BTreeSet::new(),
             mediator: None,
             admission: VecDeque::new(),
+            review_admission: false,
             background: Background::after(found.number),
             layer_places: found.places,
             commands: Pending::default(),
@@ -165,6 +229,9 @@ impl Array {
             })
             .collect();
         let end = entries.last().map_or(state.base.index, |entry| entry.index);
+        if end < draft.applied {
+            return Err(OpenError::LogTooShort { end: end.0, applied: draft.applied.0 });
+        }
         let machine = Machine::restart(setup, state, entries, now)?;
         let mut pod = Pod::new(Parts {
             id: draft.id,
@@ -176,12 +243,12 @@ impl Array {
             fork: draft.fork,
         });
         pod.unapplied = unapplied;
-        // The journal may hold an index twice, before and after a cut: the later one counts.
+        // The journal may hold an index twice, as a copy or before and after a cut: the later one counts.
         let mut lsns: BTreeMap<Index, Lsn> = BTreeMap::new();
         for (index, lsn) in replayed.lsns {
             lsns.insert(index, lsn);
         }
-        pod.entry_lsns = lsns.into_iter().filter(|(index, _)| *index <= end).collect();
+        pod.entry_lsns = in_order(lsns.into_iter().filter(|(index, _)| *index <= end));
         pod.freeze_wanted = replayed.freeze.filter(|(config, index)| {
             *index >= pod.applied && pod.fork.as_ref().is_none_or(|fork| fork.config != *config)
         });
@@ -213,7 +280,7 @@ fn replay_record(
 }
 
 async fn read_manifest(config: &ArrayConfig, io: &Io) -> Result<Found, OpenError> {
-    let Some(current) = read_file(io, CURRENT).await? else {
+    let Some((name, bytes)) = manifest_in_force(io).await? else {
         let places = LayerPlaces::new();
         return Ok(Found {
             number: 0,
@@ -224,18 +291,13 @@ async fn read_manifest(config: &ArrayConfig, io: &Io) -> Result<Found, OpenError
             pods: Vec::new(),
         });
     };
-    let name = std::str::from_utf8(&current).map_err(|_| OpenError::Current)?;
-    if !name.starts_with("manifest-") || name.contains('/') {
-        return Err(OpenError::Current);
-    }
-    let bytes = read_file(io, name).await?.ok_or(OpenError::Current)?;
-    let (header, rest) = manifest::open(&bytes)?;
+    let unusable = |source| OpenError::Manifest { name: name.clone(), source };
+    let (header, rest) = manifest::open(&bytes).map_err(unusable)?;
     if header.array != config.me {
-        return Err(OpenError::AnotherArray);
+        return Err(OpenError::AnotherArray { name });
     }
-    let layers = read_layers(io, &header.places).await?;
-    let pods = manifest::pods(rest, &layers)?;
-    checkpoint::remove_unnamed(io, header.number, &header.places).await;
+    let layers = read_layers(io, config.me, &header.places).await?;
+    let pods = manifest::pods(rest, &layers).map_err(unusable)?;
     Ok(Found {
         number: header.number,
         next_layer: header.next_layer,
@@ -246,16 +308,49 @@ async fn read_manifest(config: &ArrayConfig, io: &Io) -> Result<Found, OpenError
     })
 }
 
-async fn read_layers(io: &Io, places: &LayerPlaces) -> Result<BTreeMap<LayerId, Arc<Layer>>, OpenError> {
+/// The manifest that counts, with its name; `None` in a new directory.
+async fn manifest_in_force(io: &Io) -> Result<Option<(String, bytes::Bytes)>, OpenError> {
+    if let Some(current) = read_file(io, CURRENT).await? {
+        let name = std::str::from_utf8(&current).ok().filter(|name| number_of(name).is_some());
+        let name = name.ok_or(OpenError::Current)?.to_owned();
+        return match read_file(io, &name).await? {
+            Some(bytes) => Ok(Some((name, bytes))),
+            None => Err(OpenError::NoManifest { name }),
+        };
+    }
+    // R4.
+    let Some(newest) = io.list("").await?.iter().filter_map(|name| number_of(name)).max() else {
+        return Ok(None);
+    };
+    let name = checkpoint::manifest_name(newest);
+    let bytes = read_file(io, &name).await?.unwrap_or_default();
+    let torn = matches!(manifest::open(&bytes), Err(ManifestError::Foreign | ManifestError::Damaged));
+    if torn && newest == FIRST_CHECKPOINT { Ok(None) } else { Ok(Some((name, bytes))) }
+}
+
+/// The number in a manifest's name.
+fn number_of(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("manifest-")?.parse().ok()?;
+    (checkpoint::manifest_name(number) == name).then_some(number)
+}
+
+async fn read_layers(
+    io: &Io,
+    me: ArrayId,
+    places: &LayerPlaces,
+) -> Result<BTreeMap<LayerId, Arc<Layer>>, OpenError> {
     let mut runs: BTreeMap<u64, bytes::Bytes> = BTreeMap::new();
     let mut layers = BTreeMap::new();
     for (id, place) in places {
-        let damaged = || OpenError::Layer { id: id.0, run: place.run };
-        let bytes = match runs.get(&place.run) {
+        let run = place.run;
+        let damaged = || OpenError::Layer { id: id.0, run };
+        let bytes = match runs.get(&run) {
             Some(bytes) => bytes.clone(),
             None => {
-                let bytes = read_file(io, &checkpoint::run_name(place.run)).await?.ok_or_else(damaged)?;
-                runs.insert(place.run, bytes.clone());
+                let bytes = read_file(io, &checkpoint::run_name(run)).await?;
+                let bytes = bytes.ok_or(OpenError::NoRun { run })?;
+                run_file::check(&bytes, me, run).map_err(|fault| OpenError::Run { run, fault })?;
+                runs.insert(run, bytes.clone());
                 bytes
             }
         };

@@ -12,7 +12,7 @@ use crate::door::{Alarm, Channel, Effect};
 use crate::namespace::PodImage;
 use crate::peer_message::{SyncFrame, decode_bulk};
 use crate::pod::{Announced, ForkPoint};
-use crate::task::{Finished, FlowError};
+use crate::task::{Finished, FlowError, WaitsFor};
 use crate::transfer::{self, AbortReason, Begin, Held, Inbox, Port, Progress};
 
 /// How long a failed round rests before it is tried again.
@@ -88,7 +88,8 @@ impl Array {
     }
 
     fn pods_with(&self, peer: ArrayId) -> Vec<PodId> {
-        self.pods.values().filter(|pod| pod.peer() == Some(peer)).map(|pod| pod.id).collect()
+        let born = self.pods.values().filter(|pod| pod.born_with.is_none());
+        born.filter(|pod| pod.peer() == Some(peer)).map(|pod| pod.id).collect()
     }
 
     // ---- the survivor's side
@@ -175,7 +176,7 @@ impl Array {
         }));
         let store = self.store.clone();
         let port = self.pod_port(peer, pod);
-        self.run("send round", async move {
+        self.run_waiting(WaitsFor::Joiner, "send round", async move {
             let result = transfer::send_round(begin, from, image, store, port, inbox, progress).await;
             Finished::Sent { pod, round, result: result.map(drop).map_err(FlowError::from) }
         });
@@ -196,7 +197,8 @@ impl Array {
                 found.catch_up_with = Some((sending.peer, sending.to));
                 if now.since(sending.began) < ROUND_SHORT {
                     found.catch_up = CatchUp::Suffix { peer: sending.peer };
-                    self.step_pod(now, pod, MachineInput::SuffixPossible);
+                    let after = sending.to.index;
+                    self.step_pod(now, pod, MachineInput::SuffixPossible { after });
                 } else {
                     self.start_round(now, pod);
                 }
@@ -260,7 +262,7 @@ impl Array {
         let layer_ids = self.layer_ids.clone();
         let store = self.store.clone();
         let port = self.pod_port(peer, pod);
-        self.run("receive round", async move {
+        self.run_waiting(WaitsFor::Survivor, "receive round", async move {
             let result = transfer::receive_round(begin, have, layer_ids, store, port, inbox, progress).await;
             Finished::Received { pod, round, result: result.map(Box::new).map_err(FlowError::from) }
         });

@@ -8,9 +8,6 @@ use crate::fetch::Fetch;
 use crate::operation::Operation;
 use crate::pod::{ParkedRead, ReadGate, Waiting};
 
-/// Share of the journal budget above which host writes wait.
-const JOURNAL_SHARE_MAX: (u64, u64) = (9, 10);
-
 impl Array {
     pub(super) fn host(&mut self, now: Time, request: RequestId, pod: PodId, operation: Operation) {
         if let Err(error) = self.check_host(now, pod, &operation) {
@@ -61,8 +58,16 @@ impl Array {
         }
     }
 
-    /// Lets waiting writes in while there is room (A4).
+    /// Lets waiting writes in while there is room (A4); those that are refused by now hear it whether or not there is.
     pub(super) fn admit(&mut self, now: Time) {
+        if std::mem::take(&mut self.review_admission) {
+            for (request, pod, operation) in std::mem::take(&mut self.admission) {
+                match self.check_host(now, pod, &operation) {
+                    Ok(()) => self.admission.push_back((request, pod, operation)),
+                    Err(error) => self.complete(request, Err(error)),
+                }
+            }
+        }
         while self.has_room() {
             let Some((request, pod, operation)) = self.admission.pop_front() else { return };
             match self.check_host(now, pod, &operation) {
@@ -98,8 +103,12 @@ impl Array {
             return Err(HostError::Media);
         }
         let (volume, offset, length) = operation.touches().ok_or(HostError::OutOfRange)?;
+        // What is damaged here is not written over unseen: the other array's copy serves.
+        if found.damaged {
+            return Err(HostError::Media);
+        }
         // A full device: what cannot be stored is refused rather than held for ever; reads and trims go on.
-        if self.background.no_space && matches!(operation, Operation::Write { .. }) {
+        if self.background.retries.is_full() && matches!(operation, Operation::Write { .. }) {
             return Err(HostError::NoSpace);
         }
         let read = ParkedRead {
@@ -118,9 +127,7 @@ impl Array {
     }
 
     fn has_room(&self) -> bool {
-        let (used, budget) = (self.journal.used_bytes(), self.journal.budget_bytes());
-        let (share, whole) = JOURNAL_SHARE_MAX;
-        self.store.staged_bytes() < STAGED_BYTES_MAX && used < budget / whole * share
+        self.store.staged_bytes() < STAGED_BYTES_MAX && self.has_journal_room()
     }
 
     fn submit_host(&mut self, now: Time, request: RequestId, pod: PodId, operation: &Operation) {

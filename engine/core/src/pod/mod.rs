@@ -99,6 +99,8 @@ pub struct Pod {
     pub(crate) in_journal: VecDeque<(Lsn, Ticket)>,
     /// Where in the journal each held entry begins.
     pub(crate) entry_lsns: VecDeque<(Index, Lsn)>,
+    /// Entries copied forward in the journal, not yet durable there.
+    pub(crate) copies: VecDeque<(Index, Lsn)>,
     /// Freeze wanted when `applied` gets to the index (after a restart).
     pub(crate) freeze_wanted: Option<(ConfigId, Index)>,
     pub(crate) fork: Option<ForkPoint>,
@@ -109,6 +111,8 @@ pub struct Pod {
     pub(crate) begin: Option<Announced>,
     /// At the survivor: when a round that failed is tried again.
     pub(crate) round_retry_at: Option<Time>,
+    /// Being made: no manifest before this checkpoint names it, so nothing may be promised in its name.
+    pub(crate) born_with: Option<u64>,
     /// Settings changed that the machine has to be told of.
     pub(crate) changed: bool,
 }
@@ -144,12 +148,14 @@ impl Pod {
             damaged: false,
             in_journal: VecDeque::new(),
             entry_lsns: VecDeque::new(),
+            copies: VecDeque::new(),
             freeze_wanted: None,
             fork: parts.fork,
             catch_up: CatchUp::default(),
             catch_up_with: None,
             begin: None,
             round_retry_at: None,
+            born_with: None,
             changed: false,
         };
         pod.adopt(parts.image, parts.applied);
@@ -213,6 +219,7 @@ impl Pod {
         let held = |index: Index| index > applied && self.machine.entry(index).is_some();
         self.unapplied.retain(|entry| held(entry.index));
         self.entry_lsns.retain(|(index, _)| held(*index));
+        self.copies.clear();
         self.fork = None;
         self.freeze_wanted = None;
         self.damaged = false;
@@ -277,14 +284,20 @@ impl Pod {
     pub(crate) fn cut(&mut self, keep: Index) {
         assert!(keep >= self.applied, "an applied entry is never cut");
         self.unapplied.retain(|entry| entry.index <= keep);
-        self.entry_lsns.retain(|(index, _)| *index <= keep);
+        self.cut_lsns(keep);
     }
 
     /// First journal record that a restart from base `base` needs.
-    pub(crate) fn first_needed(&mut self, base: Index) -> Option<Lsn> {
-        while self.entry_lsns.front().is_some_and(|(index, _)| *index <= base) {
-            self.entry_lsns.pop_front();
+    pub(crate) fn first_needed(&self, base: Index) -> Option<Lsn> {
+        let after = self.entry_lsns.partition_point(|(index, _)| *index <= base);
+        self.entry_lsns.get(after).map(|(_, lsn)| *lsn)
+    }
+
+    /// Forgets where entries up to `base` begin: a manifest with that base is durable.
+    pub(crate) fn forget_lsns(&mut self, base: Index) {
+        for lsns in [&mut self.entry_lsns, &mut self.copies] {
+            let after = lsns.partition_point(|(index, _)| *index <= base);
+            lsns.drain(..after);
         }
-        self.entry_lsns.front().map(|(_, lsn)| *lsn)
     }
 }

@@ -37,18 +37,18 @@ impl Machine {
         self.setup.peer = Some(peer);
     }
 
-    pub(super) fn on_suffix_possible(&mut self) {
+    pub(super) fn on_suffix_possible(&mut self, after: Index) {
         if let Some(session) = self.session_mut()
             && session.catching_up
         {
-            session.suffix = true;
+            session.suffix = Some(after);
         }
     }
 
     /// The last entry that a joiner has; what follows is still needed as log.
     pub(super) fn needed_by_joiner(&self) -> Option<Index> {
         let session = self.session()?;
-        if session.suffix { Some(self.peer_durable) } else { None }
+        session.suffix.map(|_| self.peer_durable)
     }
 
     /// Appends JOIN when the joiner is level, and ends the catch-up when JOIN is known.
@@ -60,7 +60,7 @@ impl Machine {
         if self.newest_known().is_some_and(|newest| newest.members.is_pair()) {
             if let Some(session) = self.session_mut() {
                 session.catching_up = false;
-                session.suffix = false;
+                session.suffix = None;
             }
             self.emit(Effect::CatchUpEnded);
             return;
@@ -70,7 +70,7 @@ impl Machine {
         // All that may go has gone, and what is not yet reported is a bounded part of the window: hosts wait for it hardly longer
         // than for the round trip of their own writes.
         let lag = self.log.end().index.0.saturating_sub(self.peer_durable.0);
-        let level = session.suffix && session.sent >= self.committed && lag <= JOIN_LAG_ENTRIES;
+        let level = session.sends_suffix() && session.sent >= self.committed && lag <= JOIN_LAG_ENTRIES;
         let Some(item) = self.log.newest() else { return };
         let holds_survivor = self.peer_durable >= item.first;
         if !fit || !level || !holds_survivor || !self.is_alone(now) {
@@ -96,7 +96,7 @@ impl Machine {
     pub fn state_after_flip(&self, base: Position) -> Option<DurableState> {
         self.out_of_sync?;
         if self.log.position(base.index).is_some_and(|mine| mine == base) {
-            return Some(self.durable_state(base.index.min(self.committed)));
+            return Some(self.durable_state(base.index.min(self.committed), true));
         }
         if base.index < self.committed {
             return None;

@@ -166,27 +166,32 @@ impl Machine {
 
     /// Whether the own disk keeps up; what the array tells the mediator with each sign of life.
     pub fn is_fit(&self, now: Time) -> bool {
-        self.awaited.front().is_none_or(|awaited| now.since(awaited.since) < self.setup.settings.unfit)
+        let keeps_up = |awaited: &Awaited| now.since(awaited.since) < self.setup.settings.unfit;
+        !self.disk_failed && self.awaited.front().is_none_or(keeps_up)
     }
 
     pub(super) fn trim(&mut self, through: Index) {
         self.log.trim(through.min(self.committed));
     }
 
-    /// State for a manifest whose stores hold everything up to `applied` (at most the commit index). Its base may be earlier than
-    /// `applied` when a joiner still needs the entries.
-    pub fn durable_state(&self, applied: Index) -> DurableState {
+    /// The base of a manifest whose stores hold everything up to `applied` (at most the commit index). It is earlier than `applied`
+    /// when a joiner still needs the entries and `keep_for_joiner` grants them room in the journal.
+    pub fn base_for(&self, applied: Index, keep_for_joiner: bool) -> Index {
         let end = self.log.end().index;
         let mut through = applied.min(self.committed);
         if let Some(needed) = self.needed_by_joiner()
+            && keep_for_joiner
             && end.0 - needed.min(end).0 <= SUFFIX_ENTRIES_MAX
         {
             through = through.min(needed);
         }
-        let base = self
-            .log
-            .position(through.max(self.log.base().index))
-            .expect("the base and what follows are held");
+        through.max(self.log.base().index)
+    }
+
+    /// State for a manifest with [`Machine::base_for`] these as its base.
+    pub fn durable_state(&self, applied: Index, keep_for_joiner: bool) -> DurableState {
+        let base = self.log.position(self.base_for(applied, keep_for_joiner));
+        let base = base.expect("the base and what follows are held");
         let history = self.log.history().iter().filter(|item| item.first <= base.index).copied().collect();
         self.state_with(base, self.known_written, history)
     }

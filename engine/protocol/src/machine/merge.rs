@@ -132,7 +132,10 @@ impl Machine {
         let (committed, end, peer_durable) = (self.committed, self.log.end().index, self.peer_durable);
         loop {
             let Some(session) = self.session() else { return };
-            if session.ready_after.is_some() || session.peer_ready.is_none() || (sole && !session.suffix) {
+            if session.ready_after.is_some()
+                || session.peer_ready.is_none()
+                || (sole && !session.sends_suffix())
+            {
                 return;
             }
             let next = session.sent.next();
@@ -148,7 +151,7 @@ impl Machine {
                 // Trimmed meanwhile: the joiner needs another round.
                 let end = session.peer_ready.map(|(_, end)| end).unwrap_or_default();
                 if let Some(session) = self.session_mut() {
-                    session.suffix = false;
+                    session.suffix = None;
                 }
                 self.emit(Effect::AnotherRound { end });
                 return;

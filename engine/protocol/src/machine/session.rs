@@ -84,7 +84,8 @@ pub(super) struct Session {
     /// Requests of the peer ordered in this session whose ORDER has not gone out.
     pub forwarded: BTreeSet<u64>,
     pub catching_up: bool,
-    pub suffix: bool,
+    /// The log may follow once the joiner's end is there.
+    pub suffix: Option<Index>,
 
     /// The READ of the register under way or done: request, newest configuration then.
     pub register_read: Option<(u64, ConfigId)>,
@@ -101,6 +102,13 @@ pub(super) enum Loss {
     Gone,
     /// Closed, a gap, or the peer began anew: it may be back at once.
     Broken,
+}
+
+impl Session {
+    /// Whether the log after the joiner's end may go out.
+    pub(super) fn sends_suffix(&self) -> bool {
+        self.suffix.zip(self.peer_ready).is_some_and(|(after, (_, end))| end.index >= after)
+    }
 }
 
 impl Machine {
@@ -352,7 +360,7 @@ impl Machine {
             peer_mediator: MediatorStatus::Unreachable,
             forwarded: BTreeSet::new(),
             catching_up: false,
-            suffix: false,
+            suffix: None,
             register_read: None,
             register_seen: None,
             peer_register_seen: None,

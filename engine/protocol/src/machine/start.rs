@@ -112,6 +112,7 @@ impl Machine {
             peer_attempt: 0,
             seen_number: state.learned.epoch.number,
             survivor_history: Vec::new(),
+            disk_failed: false,
             link_up: false,
             contact: Contact::Down,
             attempts: 0,

@@ -191,7 +191,7 @@ impl World {
     /// The core's part: by the log alone if it is held, else by copying the state.
     pub fn catch_up(&mut self, survivor: usize) {
         if self.random.chance(50) {
-            self.step(survivor, Input::SuffixPossible);
+            self.step(survivor, Input::SuffixPossible { after: Index(0) });
         } else {
             self.start_round(survivor);
         }
@@ -251,7 +251,7 @@ impl World {
             // The survivor's core hears of the flip and sends the rest as log.
             let survivor = 1 - array;
             if self.arrays[survivor].machine.is_some() {
-                self.step(survivor, Input::SuffixPossible);
+                self.step(survivor, Input::SuffixPossible { after: base.index });
             }
         } else if base.index >= self.arrays[array].manifest.state.base.index {
             self.arrays[array].manifest = manifest;
@@ -261,7 +261,7 @@ impl World {
 
     pub fn checkpoint(&mut self, array: usize) {
         let Some(machine) = &self.arrays[array].machine else { return };
-        let state = machine.durable_state(machine.committed());
+        let state = machine.durable_state(machine.committed(), true);
         let chains = self.arrays[array].chains[..state.base.index.0 as usize].to_vec();
         let boot = self.arrays[array].boot;
         let delay = self.random.below(ms(5));

@@ -9,7 +9,7 @@ use metropod_dedupe::Digest;
 use metropod_protocol::{MediatorStatus, PodId, Serving, Side};
 use metropod_snapshots::{Image, LayerId, Nodes};
 
-use super::{Frozen, IDS, MEDIATOR, Nanos, POD, Pair, VOLUME_BYTES, hosts, ms};
+use super::{Frozen, IDS, MEDIATOR, NEIGHBOUR, Nanos, POD, Pair, VOLUME_BYTES, hosts, ms};
 use crate::executor::run;
 use crate::payload::SECTOR_BYTES;
 
@@ -60,13 +60,8 @@ impl Pair {
                 self.fail(&format!("G2: site {site}: journal {used} of {budget}, staged {staged}"));
             }
             let Some(pod) = array.pod(POD) else { continue };
-            let machine = pod.machine();
-            serving[site] = !at.frozen && machine.serving(at.clock(self.now)) == Serving::Yes;
-            alone[site] = machine.out_of_sync().is_none()
-                && machine.history().last().is_some_and(|item| {
-                    item.configuration.members.is_only(IDS[site]) && machine.committed() >= item.first
-                });
-            let behind = machine.out_of_sync().is_some();
+            (serving[site], alone[site]) = self.serves_and_is_alone(site, POD);
+            let behind = pod.machine().out_of_sync().is_some();
             if alone[site] != at.was_alone || behind != at.was_behind {
                 self.counts.alone += u64::from(alone[site] && !at.was_alone);
                 self.counts.behind += u64::from(behind && !at.was_behind);
@@ -75,6 +70,12 @@ impl Pair {
                 self.log(|| format!("{site} alone: {}, behind: {behind}", alone[site]));
             }
         }
+        self.check_split(serving, alone);
+        let [one, other] = [0, 1].map(|site| self.serves_and_is_alone(site, NEIGHBOUR));
+        self.check_split([one.0, other.0], [one.1, other.1]);
+    }
+
+    fn check_split(&self, serving: [bool; 2], alone: [bool; 2]) {
         if alone[0] && alone[1] {
             self.fail("G1: both arrays are alone");
         }
@@ -83,11 +84,28 @@ impl Pair {
         }
     }
 
+    fn serves_and_is_alone(&self, site: usize, pod: PodId) -> (bool, bool) {
+        let at = &self.sites[site];
+        let Some(pod) = at.array.as_ref().and_then(|array| array.pod(pod)) else { return (false, false) };
+        let machine = pod.machine();
+        let serves = !at.frozen && machine.serving(at.clock(self.now)) == Serving::Yes;
+        let alone = machine.out_of_sync().is_none()
+            && machine.history().last().is_some_and(|item| {
+                item.configuration.members.is_only(IDS[site]) && machine.committed() >= item.first
+            });
+        (serves, alone)
+    }
+
     /// Both serve, mirrored, the right at the mediator, nothing under way.
     pub fn is_healed(&self) -> bool {
+        let second = self.array(0).is_some_and(|array| array.pod(NEIGHBOUR).is_some());
+        self.is_pod_healed(POD) && (!second || self.is_pod_healed(NEIGHBOUR))
+    }
+
+    fn is_pod_healed(&self, pod: PodId) -> bool {
         let healed = |site: usize| {
             let array = self.array(site)?;
-            let pod = array.pod(POD)?;
+            let pod = array.pod(pod)?;
             let machine = pod.machine();
             let status = machine.status(self.sites[site].clock(self.now));
             let healed = status.mine == Side::Online
@@ -116,13 +134,14 @@ impl Pair {
     pub(super) fn rest_within(&mut self, span: Nanos) {
         let until = self.now + span;
         let resting = |pair: &Pair| {
-            pair.sites.iter().all(|at| {
-                at.asked.is_empty()
-                    && at.array.as_ref().is_some_and(|array| {
-                        array.is_quiet()
-                            && array.pod(POD).is_none_or(|pod| pod.applied() == pod.machine().log_end())
-                    })
-            })
+            pair.neighbour_rests()
+                && pair.sites.iter().all(|at| {
+                    at.asked.is_empty()
+                        && at.array.as_ref().is_some_and(|array| {
+                            array.is_quiet()
+                                && array.pods().all(|pod| pod.applied() == pod.machine().log_end())
+                        })
+                })
         };
         while !resting(self) {
             if self.now >= until {
@@ -146,14 +165,14 @@ impl Pair {
             }
             self.counts.snapshots += 1;
         }
-        let digests = [self.digests(0), self.digests(1)];
-        if digests[0] != digests[1] {
-            self.fail("G3: equal bytes have unequal digests");
-        }
-        let spaces = [0, 1]
-            .map(|site| self.array(site).and_then(|array| array.pod(POD)).map(|pod| pod.namespace().clone()));
-        if spaces[0] != spaces[1] {
-            self.fail("G3: the namespaces differ");
+        for pod in [POD, NEIGHBOUR] {
+            if self.digests(0, pod) != self.digests(1, pod) {
+                self.fail("G3: the digests differ");
+            }
+            let space = |site| self.array(site).and_then(|array| array.pod(pod)).map(|pod| pod.namespace());
+            if space(0) != space(1) {
+                self.fail("G3: the namespaces differ");
+            }
         }
     }
 
@@ -171,9 +190,9 @@ impl Pair {
     }
 
     /// Canonical digests of every volume and snapshot.
-    fn digests(&self, site: usize) -> Vec<Digest> {
+    fn digests(&self, site: usize, pod: PodId) -> Vec<Digest> {
         let Some(array) = self.array(site) else { return Vec::new() };
-        let Some(pod) = array.pod(POD) else { return Vec::new() };
+        let Some(pod) = array.pod(pod) else { return Vec::new() };
         let nodes = Nodes::new(array.store().clone());
         // Reads of a resting array's nodes: answered at once by a queue of their own.
         let volumes = pod.namespace().volumes.keys().filter_map(|id| pod.volume_map(*id));
@@ -232,7 +251,10 @@ impl Pair {
                 }
             }
             Alarm::CorruptEntry(_) => self.fail(&format!("site {site} raises {alarm:?}")),
-            Alarm::JournalPoisoned(_) | Alarm::FlowFailed { .. } | Alarm::TransferFailed(_) => {}
+            Alarm::JournalPoisoned(_)
+            | Alarm::NoSpace
+            | Alarm::FlowFailed { .. }
+            | Alarm::TransferFailed(_) => {}
         }
     }
 

@@ -1,6 +1,8 @@
 //! Random faults and their end.
 
 use metropod_core::Channel;
+use metropod_journal::media::Cause;
+use metropod_journal::media::sim::{Fault, Operation};
 
 use super::site::SiteEvent;
 use super::{Event, Nanos, Pair, ms};
@@ -24,6 +26,10 @@ pub(super) enum FaultEvent {
     StartMediator,
     EndBurst,
     EndSlow {
+        site: usize,
+    },
+    /// Whoever runs the array notices that its journal has failed, and starts it again.
+    Replace {
         site: usize,
     },
 }
@@ -73,6 +79,13 @@ impl Pair {
             FaultEvent::StartMediator => self.start_mediator(),
             FaultEvent::EndBurst => self.network.burst = 0,
             FaultEvent::EndSlow { site } => self.sites[site].slow = false,
+            FaultEvent::Replace { site } => {
+                if self.now >= self.faults_until {
+                    return;
+                }
+                let span = self.random.below(ms(300));
+                self.hurt(site, SiteFault::Kill, span);
+            }
         }
     }
 
@@ -88,7 +101,7 @@ impl Pair {
             1 => self.random.below(ms(600)),
             _ => self.random.below(self.plan.longest.max(1)),
         };
-        match self.random.below(24) {
+        match self.random.below(27) {
             0..3 => self.hurt(site, SiteFault::Power, span),
             3 => {
                 // The power fails at some effect on the media.
@@ -129,6 +142,13 @@ impl Pair {
                 self.sites[site].slow = true;
                 self.after(span, Event::Fault(FaultEvent::EndSlow { site }));
             }
+            22 => self.fail_background(site),
+            23 => {
+                self.log(|| format!("{site}'s journal will fail"));
+                let nth = 1 + self.random.below(20);
+                self.sites[site].media.fail_nth(Some(Operation::DurableWrite), nth, Fault::ERROR);
+                self.after(span, Event::Fault(FaultEvent::Replace { site }));
+            }
             _ => self.site_after(0, site, SiteEvent::Checkpoint),
         }
         // An armed power cut brings no restart of its own.
@@ -138,6 +158,26 @@ impl Pair {
                 self.after(span, Event::Fault(FaultEvent::Restart { site }));
             }
         }
+    }
+
+    /// Some call that destaging, checkpoints or segments make will fail, perhaps several times, and a checkpoint is asked for.
+    fn fail_background(&mut self, site: usize) {
+        const CALLS: [Operation; 6] = [
+            Operation::Create,
+            Operation::Write,
+            Operation::Sync,
+            Operation::SyncDir,
+            Operation::Rename,
+            Operation::Remove,
+        ];
+        for _ in 0..1 + self.random.below(3) {
+            let call = CALLS[self.random.below(CALLS.len() as u64) as usize];
+            let nth = 1 + self.random.below(6);
+            let fault = if self.random.chance(50) { Fault::ERROR } else { Fault::Fail(Cause::NoSpace) };
+            self.log(|| format!("{site}: {call:?} number {nth} will meet {fault:?}"));
+            self.sites[site].media.fail_nth(Some(call), nth, fault);
+        }
+        self.site_after(0, site, SiteEvent::Checkpoint);
     }
 
     /// A fault of one site, which ends after `span`.
@@ -184,6 +224,11 @@ impl Pair {
         for site in 0..2 {
             self.sites[site].slow = false;
             self.sites[site].media.heal();
+            let now = self.sites[site].clock(self.now);
+            if self.array(site).is_some_and(|array| !array.is_fit(now)) {
+                // Its journal may have failed for good.
+                self.crash(site, true);
+            }
             self.thaw(site);
             self.unstick(site);
             self.mediator_path(site, true);

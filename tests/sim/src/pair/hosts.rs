@@ -35,6 +35,8 @@ pub(super) struct Load {
     pub pause: Nanos,
     pub turning: [bool; 2],
     pub manage: bool,
+    /// How often a turn is also one of the second pod's hosts.
+    pub neighbour_percent: u64,
     pub results: Vec<(usize, Key, Result<Managed, ManageError>)>,
 }
 
@@ -74,6 +76,9 @@ impl Pair {
         let at = &self.sites[site];
         if at.array.is_none() || at.frozen || at.asked.len() >= IN_FLIGHT_MAX {
             return;
+        }
+        if self.hosts.neighbour_percent > 0 && self.random.chance(self.hosts.neighbour_percent) {
+            self.neighbour_write(site);
         }
         match self.random.below(100) {
             0..2 if self.hosts.manage => self.take_frozen(site),
@@ -182,6 +187,9 @@ impl Pair {
     // ---- answers
 
     pub(super) fn host_answer(&mut self, site: usize, request: Key, result: Result<(), HostError>) {
+        if self.neighbour_answer(site, request, result.is_ok()) {
+            return;
+        }
         let Some(asked) = self.sites[site].asked.remove(&request) else { return };
         let moment = self.tick();
         self.note(request.0 ^ u64::from(result.is_ok()) << 32);
@@ -268,6 +276,7 @@ impl Pair {
     /// The array died: nobody will say what became of its requests.
     pub(super) fn requests_lost(&mut self, site: usize) {
         self.sites[site].asked.clear();
+        self.neighbour_lost(site);
     }
 }
 

@@ -13,6 +13,7 @@ mod checks;
 mod faults;
 mod hosts;
 mod mediator;
+mod neighbour;
 mod network;
 mod script;
 mod site;
@@ -27,6 +28,7 @@ use crate::random::Random;
 use crate::register::{History, Moment};
 
 pub use faults::{Plan, SiteFault};
+pub use neighbour::NEIGHBOUR;
 pub use script::Shown;
 
 use faults::FaultEvent;
@@ -124,6 +126,7 @@ pub struct Pair {
     /// Snapshots and clones, and when they were taken.
     frozen: BTreeMap<Frozen, std::ops::Range<Moment>>,
     hosts: hosts::Load,
+    neighbour: neighbour::Neighbour,
     plan: Plan,
     faults_until: Nanos,
     counts: Counts,
@@ -156,6 +159,7 @@ impl Pair {
             volume: None,
             frozen: BTreeMap::new(),
             hosts: hosts::Load::default(),
+            neighbour: neighbour::Neighbour::default(),
             plan: Plan::default(),
             faults_until: 0,
             counts: Counts::default(),

@@ -3,7 +3,7 @@
 use metropod_core::names::Name;
 use metropod_core::operation::Manage;
 use metropod_core::{Channel, Command, ManageError, Managed};
-use metropod_protocol::{Serving, Side};
+use metropod_protocol::{PodId, Serving, Side};
 
 use super::checks::{HEAL, runs};
 use super::{Counts, IDS, Nanos, POD, Pair, Plan, SiteFault, VOLUME_BYTES, ms};
@@ -57,7 +57,7 @@ impl Pair {
         self.must(0, Command::Change { pod: POD, change });
     }
 
-    fn must(&mut self, site: usize, command: Command) -> Managed {
+    pub(super) fn must(&mut self, site: usize, command: Command) -> Managed {
         for _ in 0..100 {
             match self.ask(site, command.clone()) {
                 Ok(managed) => return managed,
@@ -91,6 +91,11 @@ impl Pair {
             longest: ms([1_000, 3_000, 6_000][self.random.below(3) as usize]),
         };
         self.stretch(preferred, early);
+        if !early && self.random.chance(35) {
+            let preferred = [None, Some(0), Some(1)][self.random.below(3) as usize];
+            self.add_neighbour(preferred);
+            self.hosts.neighbour_percent = [5, 50][self.random.below(2) as usize];
+        }
         let pause = [ms(10), BUSY, ms(150)][self.random.below(3) as usize];
         self.load(pause, true);
         self.strike_for(self.plan.faults);
@@ -186,10 +191,15 @@ impl Pair {
 
     /// What the array at a site shows.
     pub fn shown(&self, site: usize) -> Shown {
+        self.shown_of(site, POD)
+    }
+
+    /// What the array at a site shows of a pod.
+    pub fn shown_of(&self, site: usize, pod: PodId) -> Shown {
         if !runs(self.array(site)) {
             return Shown::Dead;
         }
-        let Some(pod) = self.array(site).and_then(|array| array.pod(POD)) else { return Shown::Off };
+        let Some(pod) = self.array(site).and_then(|array| array.pod(pod)) else { return Shown::Off };
         let now = self.sites[site].clock(self.now);
         match (pod.machine().status(now).mine, pod.machine().serving(now)) {
             (Side::Resyncing | Side::Baselining, _) => Shown::Resyncing,

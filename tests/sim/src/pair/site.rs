@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use metropod_core::task::Finished;
+use metropod_core::task::{Finished, WaitsFor};
 use metropod_core::{Array, ArrayConfig, BulkPort, Channel, Effect, Input};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::media::sim::SimMedia;
@@ -181,6 +181,10 @@ impl Pair {
         if self.sites[site].array.is_some() {
             return;
         }
+        // Errors planned for what ran here before.
+        if !self.sites[site].media.is_dark() {
+            self.sites[site].media.heal();
+        }
         for attempt in 0..100 {
             if self.random.chance(cut_percent) && attempt < 5 {
                 let effects = self.random.below(20);
@@ -331,6 +335,12 @@ impl Pair {
                 self.site_after(span, site, SiteEvent::Appended);
             }
             Effect::Run(task) => {
+                let round = task.waits_for != WaitsFor::Media;
+                assert_eq!(
+                    round,
+                    task.name.ends_with("round"),
+                    "rounds wait for the peer, nothing else does"
+                );
                 let future = task.future;
                 self.sites[site].flows.spawn(async move { Ended::Core(future.await) });
             }

@@ -1,0 +1,153 @@
+//! Room in the one journal that all pods share: what a checkpoint would let go of, and copying forward what pins it.
+//!
+//! ```text
+//! half full ── a checkpoint would free a segment ──► checkpoint
+//!           └─ it would not: some pod's old records pin it ──► those entries are pushed again ── durable ──► checkpoint
+//! ```
+//! - R1: a record is let go of only when a durable manifest contains it, or when a copy of it is durable further on.
+//! - R2: a paused pod or a peer that lags pins the journal up to a bound; other pods go on. Entries that a joiner still
+//!   needs are kept while less than [`JOINER_SHARE`] of the budget is used; then it gets another round instead.
+//! - R3: replay takes an entry once, whether it finds the first record of it or a copy.
+
+use std::collections::VecDeque;
+
+use metropod_journal::{Lsn, Record};
+use metropod_protocol::{Index, PodId, Ticket};
+
+use super::Array;
+use crate::journal_record::{JournalRecord, stream_of};
+use crate::pod::Pod;
+
+/// Share of the budget at which a checkpoint starts.
+const CHECKPOINT_SHARE: (u64, u64) = (1, 2);
+
+/// Share of the budget above which nothing is kept for a joiner (R2).
+const JOINER_SHARE: (u64, u64) = (3, 4);
+
+/// Share of the budget above which host writes wait.
+const ADMISSION_SHARE: (u64, u64) = (9, 10);
+
+/// Share of the budget that the entries of one pod that are copied forward may take.
+const COPY_SHARE: (u64, u64) = (1, 8);
+
+const _: () = {
+    assert!(CHECKPOINT_SHARE.0 * JOINER_SHARE.1 < JOINER_SHARE.0 * CHECKPOINT_SHARE.1);
+    assert!(JOINER_SHARE.0 * ADMISSION_SHARE.1 < ADMISSION_SHARE.0 * JOINER_SHARE.1);
+};
+
+impl Array {
+    /// Whether so much of the journal is used that it should be trimmed.
+    pub(super) fn is_journal_pressed(&self) -> bool {
+        self.uses_share(CHECKPOINT_SHARE)
+    }
+
+    /// Whether host writes may use the journal.
+    pub(super) fn has_journal_room(&self) -> bool {
+        !self.uses_share(ADMISSION_SHARE)
+    }
+
+    /// Whether a manifest's base leaves a joiner what it needs (R2).
+    pub(super) fn keeps_for_joiners(&self) -> bool {
+        !self.uses_share(JOINER_SHARE)
+    }
+
+    fn uses_share(&self, (share, whole): (u64, u64)) -> bool {
+        self.journal.used_bytes() >= self.journal.budget_bytes() / whole * share
+    }
+
+    /// Whether a checkpoint of now would free a segment. If one pod's old entries prevent it, they are copied forward.
+    pub(super) fn would_checkpoint_free(&mut self) -> bool {
+        let keeps = self.keeps_for_joiners();
+        // What is not durable yet a manifest cannot rely on (A3).
+        let mut trim = Lsn(self.journal.durable().0 + 1);
+        let mut pins = Vec::new();
+        for pod in self.pods.values() {
+            let base = pod.machine.base_for(pod.applied, keeps);
+            if let Some(needed) = pod.first_needed(base) {
+                trim = trim.min(needed);
+                if !self.journal.would_free(needed) {
+                    pins.push((pod.id, base));
+                }
+            }
+        }
+        if self.journal.would_free(trim) {
+            return true;
+        }
+        for (pod, base) in pins {
+            self.copy_forward(pod, base);
+        }
+        false
+    }
+
+    /// Pushes the entries after `base` again, unless that is under way or they are too many.
+    fn copy_forward(&mut self, pod: PodId, base: Index) {
+        let (share, whole) = COPY_SHARE;
+        let bytes_max = self.journal.budget_bytes() / whole * share;
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        // A peer that catches up moves by itself.
+        if !found.copies.is_empty() || found.applied > base {
+            return;
+        }
+        let Some(records) = found.records_after(base, bytes_max) else { return };
+        for (index, record) in records {
+            let lsn = self.journal.push(record);
+            found.copies.push_back((index, lsn));
+        }
+    }
+}
+
+impl Pod {
+    /// The held entries after `base` as journal records; `None` if they take more than `bytes_max`.
+    fn records_after(&self, base: Index, bytes_max: u64) -> Option<Vec<(Index, Record)>> {
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut index = base.next();
+        while let Some(entry) = self.machine.entry(index) {
+            // Only a machine's own append is awaited by its ticket; a copy is not.
+            let record = JournalRecord::Entry { ticket: Ticket(0), entry: entry.clone() };
+            let (body, attachment) = (record.encode_body(), record.attachment());
+            bytes += (body.len() + attachment.len()) as u64;
+            if bytes > bytes_max {
+                return None;
+            }
+            records.push((index, Record { stream: stream_of(self.id), index: index.0, body, attachment }));
+            index = index.next();
+        }
+        Some(records)
+    }
+
+    /// Everything up to `through` is durable: copies that are take the place of what they are copies of (R1).
+    pub(super) fn adopt_copies(&mut self, through: Lsn) {
+        if self.copies.back().is_none_or(|(_, last)| *last > through) {
+            return;
+        }
+        let copies = std::mem::take(&mut self.copies);
+        let (first, last) = (copies[0].0, copies[copies.len() - 1].0);
+        let before = self.entry_lsns.partition_point(|(index, _)| *index < first);
+        let after = self.entry_lsns.partition_point(|(index, _)| *index <= last);
+        let newer = self.entry_lsns.split_off(after);
+        self.entry_lsns.truncate(before);
+        self.entry_lsns.extend(copies);
+        self.entry_lsns.extend(newer);
+    }
+
+    /// Entries after `keep` are gone, copies too.
+    pub(crate) fn cut_lsns(&mut self, keep: Index) {
+        for lsns in [&mut self.entry_lsns, &mut self.copies] {
+            let kept = lsns.partition_point(|(index, _)| *index <= keep);
+            lsns.truncate(kept);
+        }
+    }
+}
+
+/// First records of entries, in order of index: none lies behind that of a later entry, so that the first needed one is the
+/// least. After a crash some entries may be found as copies and later ones not.
+pub(super) fn in_order(found: impl DoubleEndedIterator<Item = (Index, Lsn)>) -> VecDeque<(Index, Lsn)> {
+    let mut ordered = VecDeque::new();
+    let mut least = Lsn(u64::MAX);
+    for (index, lsn) in found.rev() {
+        least = least.min(lsn);
+        ordered.push_front((index, least));
+    }
+    ordered
+}
