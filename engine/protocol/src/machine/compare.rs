@@ -69,6 +69,11 @@ pub(super) fn compare(machine: &Machine, theirs: &Report) -> Result<Verdict, Ala
         if common < machine.committed || common < machine.known_written || common < machine.log.base().index {
             return Err(Alarm::CommittedWouldBeCut);
         }
+        // Only a lone survivor greets with writes on their way to the disk, and nobody goes on without it but by force or from
+        // an old copy of a disk.
+        if common < my_end.index && machine.durable < my_end.index {
+            return Err(Alarm::Diverged);
+        }
         return Ok(Verdict::Behind { keep: common, mark: mark(machine, theirs, common, my_chain) });
     }
     if i_went_on || peer_is_behind {
