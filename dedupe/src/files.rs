@@ -58,6 +58,13 @@ impl SegmentFiles {
         self.open.get(&segment).cloned()
     }
 
+    /// Lets go of a segment's file; what was held is returned, to be dropped outside any lock.
+    #[must_use]
+    pub(crate) fn remove(&mut self, segment: SegmentId) -> Option<Arc<OpenFile>> {
+        self.order.retain(|other| *other != segment);
+        self.open.remove(&segment)
+    }
+
     /// Adds a file; what it displaces is returned, to be dropped outside any lock.
     #[must_use]
     pub(crate) fn insert(&mut self, segment: SegmentId, file: Arc<OpenFile>) -> Option<Arc<OpenFile>> {

@@ -1,5 +1,6 @@
 //! Content-addressed chunks: digests, reduction, log segments, index, and the [`Store`] over them.
 
+mod dead;
 mod digest;
 mod files;
 mod index;
@@ -18,4 +19,7 @@ pub use reduce::{
     expand, is_zero, pack, reduce, reduce_blocks, verify,
 };
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_path};
-pub use store::{OpenError, ReadError, Store, StoreConfig, StoreStats, WriteError};
+pub use store::{
+    Cleaned, Collected, OpenError, Pass, PassError, Pin, ReadError, Store, StoreConfig, StoreStats,
+    WriteError,
+};

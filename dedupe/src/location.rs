@@ -4,7 +4,7 @@
 //! length 7 bits, one reserved flag. Digests are truth; whatever a location points at is checked before it is used,
 //! so any number may be taken for a location.
 
-use crate::segment::{RECORD_ALIGN_BYTES, RECORD_BYTES_MAX};
+use crate::segment::{RECORD_ALIGN_BYTES, RECORD_BYTES_MAX, RECORD_SPAN_BYTES_MIN};
 
 const OFFSET_SHIFT: u32 = 8;
 const SEGMENT_SHIFT: u32 = 28;
@@ -63,6 +63,22 @@ impl Location {
     /// Offset of the record in its segment, in bytes.
     pub fn offset(self) -> u32 {
         ((self.0 >> OFFSET_SHIFT & OFFSET_MASK) as u32) * RECORD_ALIGN_BYTES
+    }
+
+    /// Number that tells the records of one segment apart: no two begin within the least span of a record.
+    pub(crate) fn slot(self) -> u32 {
+        self.offset() / RECORD_SPAN_BYTES_MIN
+    }
+
+    /// Everything but the segment, for where that is known.
+    pub(crate) fn place_bits(self) -> u64 {
+        self.0 & ((1 << SEGMENT_SHIFT) - 1)
+    }
+
+    /// The location in `segment` of which [`Location::place_bits`] were kept.
+    pub(crate) fn in_segment(segment: SegmentId, place_bits: u64) -> Location {
+        assert!(segment.0 < SEGMENTS_MAX, "segment numbers fit 36 bits");
+        Location(segment.0 << SEGMENT_SHIFT | place_bits & ((1 << SEGMENT_SHIFT) - 1))
     }
 
     /// Upper bound of the record's length, in bytes; what to read, and what the record counts as.

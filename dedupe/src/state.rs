@@ -12,8 +12,8 @@ use crate::location::{SEGMENTS_MAX, SegmentId};
 use crate::segment::{SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, Stream, u32_at, u64_at};
 
 const MAGIC: [u8; 8] = *b"MPSTORE1";
-const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 72;
+const VERSION: u32 = 2;
+const HEADER_BYTES: usize = 104;
 const SEGMENT_RECORD_BYTES: usize = 48;
 const RUN_RECORD_BYTES: usize = 32;
 const CHECK_BYTES: usize = 4;
@@ -21,7 +21,7 @@ const CHECK_BYTES: usize = 4;
 const FLAG_REBUILD_INDEX: u32 = 1;
 const FLAG_SEALED: u8 = 1;
 
-/// What is known of one segment; the place where freeing will be recorded.
+/// What is known of one segment. A freed segment is in no state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentRecord {
     pub id: SegmentId,
@@ -34,12 +34,20 @@ pub(crate) struct SegmentRecord {
     pub indexed: u32,
     /// Records it holds.
     pub records: u32,
-    /// Records that nothing has replaced.
+    /// Records that are not dead: nothing has replaced them, and no pass has found them unreferenced.
     pub live_records: u32,
     /// Their lengths as their locations give them.
     pub live_bytes: u64,
     /// Length of their content.
     pub live_raw_bytes: u64,
+}
+
+/// The file that says which records are dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeadList {
+    /// From the same numbers as the runs; never zero.
+    pub id: RunId,
+    pub file_bytes: u64,
 }
 
 /// A whole state.
@@ -51,6 +59,11 @@ pub(crate) struct State {
     pub next_segment: SegmentId,
     pub next_run: RunId,
     pub duplicates: u64,
+    /// Number of the last pass that was finished; zero: none was.
+    pub pass: u64,
+    /// Bytes of fresh records since that pass began.
+    pub fresh_bytes: u64,
+    pub dead: Option<DeadList>,
     /// A run was found damaged: the next opening rebuilds the index from the segments.
     pub rebuild_index: bool,
     /// In rising order.
@@ -84,6 +97,11 @@ impl State {
         bytes.extend_from_slice(&self.duplicates.to_le_bytes());
         bytes.extend_from_slice(&(self.segments.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(self.runs.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.pass.to_le_bytes());
+        bytes.extend_from_slice(&self.fresh_bytes.to_le_bytes());
+        let dead = self.dead.unwrap_or(DeadList { id: RunId(0), file_bytes: 0 });
+        bytes.extend_from_slice(&dead.id.0.to_le_bytes());
+        bytes.extend_from_slice(&dead.file_bytes.to_le_bytes());
         for segment in &self.segments {
             bytes.extend_from_slice(&segment.id.0.to_le_bytes());
             bytes.push(segment.stream as u8);
@@ -136,6 +154,10 @@ impl State {
             next_segment: SegmentId(u64_at(content, 40)),
             next_run: RunId(u64_at(content, 48)),
             duplicates: u64_at(content, 56),
+            pass: u64_at(content, 72),
+            fresh_bytes: u64_at(content, 80),
+            dead: Some(DeadList { id: RunId(u64_at(content, 88)), file_bytes: u64_at(content, 96) })
+                .filter(|dead| dead.id != RunId(0)),
             rebuild_index: u32_at(content, 12) & FLAG_REBUILD_INDEX != 0,
             segments: segments.ok_or(StateFault::Damaged)?,
             runs: content[runs_at..].chunks_exact(RUN_RECORD_BYTES).map(decode_run).collect(),
@@ -150,6 +172,7 @@ impl State {
             && self.segments.last().is_none_or(|last| last.id < self.next_segment)
             && self.runs.is_sorted_by_key(|run| run.tier)
             && self.runs.iter().all(|run| run.id < self.next_run)
+            && self.dead.is_none_or(|dead| dead.id < self.next_run)
     }
 }
 
@@ -202,6 +225,9 @@ mod tests {
             next_segment: SegmentId(6),
             next_run: RunId(3),
             duplicates: 11,
+            pass: 2,
+            fresh_bytes: 70_000,
+            dead: Some(DeadList { id: RunId(1), file_bytes: 76 }),
             rebuild_index: false,
             segments: vec![segment, SegmentRecord { id: SegmentId(5), sealed: false, ..segment }],
             runs: vec![RunRecord { id: RunId(2), tier: 1, entries: 5, file_bytes: 4240 }],
@@ -226,7 +252,7 @@ mod tests {
     fn the_bytes_of_a_state_are_frozen() {
         assert_eq!(
             blake3::hash(&sample().encode()).to_hex().as_str(),
-            "edb5ddf9240b50d0d9e62749070dfd3725a9231913d9a924ca9c2d5bcbf9ba4d"
+            "82f025c4170f30af2582eea5caa06ed064f9031df085abd8138693b618612d27"
         );
     }
 }

@@ -5,39 +5,14 @@ mod common;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use common::*;
 use metropod_dedupe::{ReadError, Store, WriteError};
 use metropod_journal::media::sim::{Fault, Operation, SimMedia, SplitMix};
-use metropod_journal::media::{Cause, Completion, Io, IoQueue, IoRequest};
-
-/// Keeps requests until the test answers them.
-#[derive(Clone, Default)]
-struct Later(Arc<Mutex<Vec<(IoRequest, Completion)>>>);
-
-impl IoQueue for Later {
-    fn submit(&self, request: IoRequest, completion: Completion) {
-        self.0.lock().expect("no flow panicked").push((request, completion));
-    }
-}
-
-impl Later {
-    /// Answers one waiting request, any of them; `false` if there is none.
-    fn answer(&self, media: &SimMedia, random: &mut SplitMix) -> bool {
-        let mut waiting = self.0.lock().expect("no flow panicked");
-        if waiting.is_empty() {
-            return false;
-        }
-        let index = random.below(waiting.len() as u64) as usize;
-        let (request, completion) = waiting.swap_remove(index);
-        drop(waiting);
-        completion.complete(request.run(media));
-        true
-    }
-}
+use metropod_journal::media::{Cause, Io};
 
 type Flow<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 

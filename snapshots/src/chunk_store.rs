@@ -1,8 +1,9 @@
-//! The nodes of the chunk store: [`NodeStore`] for [`metropod_dedupe::Store`].
+//! The chunk store as walks see it: [`NodeStore`] for [`metropod_dedupe::Store`], [`Marker`] for its passes.
 
 use bytes::Bytes;
-use metropod_dedupe::{Compression, Digest, Domain, ReadError, Store, WriteError, pack};
+use metropod_dedupe::{Compression, Digest, Domain, Pass, ReadError, Store, WriteError, pack};
 
+use crate::reach::Marker;
 use crate::store::NodeStore;
 
 /// Staged bytes above which a fold has the store write some out.
@@ -36,5 +37,18 @@ impl NodeStore for Store {
             self.destage().await?;
         }
         Ok(())
+    }
+}
+
+impl Marker for Pass {
+    type Error = ReadError;
+
+    async fn mark_data(&self, digests: &[Digest]) -> Result<(), ReadError> {
+        // Data that is lost has no space to be kept; whoever reads it is told.
+        self.mark(digests).await.map(drop)
+    }
+
+    async fn visit_nodes(&self, digests: &[Digest]) -> Result<Vec<bool>, ReadError> {
+        self.visit(digests).await
     }
 }

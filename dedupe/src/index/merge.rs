@@ -10,6 +10,7 @@ use metropod_journal::media::Io;
 use super::page::{Entry, check_page, entry_at};
 use super::run::{Run, RunFault, RunId};
 use super::writer::RunWriter;
+use crate::location::Location;
 
 /// Runs of one tier that are merged into one of the next.
 const RATIO: usize = 4;
@@ -56,13 +57,15 @@ pub(crate) fn plan_merge(tiers: &[u32]) -> Option<MergePlan> {
     Some(MergePlan { count: through(tier), tier })
 }
 
-/// Merges `inputs`, newest first, into run `id`.
+/// Merges `inputs`, newest first, into run `id`, leaving out entries whose locations are not to be kept: what such an
+/// entry supersedes is out of use as well.
 pub(crate) async fn merge(
     io: &Io,
     array: [u8; 16],
     inputs: &[Arc<Run>],
     id: RunId,
     tier: u32,
+    keep: impl Fn(Location) -> bool + Send,
 ) -> Result<Run, RunFault> {
     let entries_max = inputs.iter().map(|run| run.record.entries).sum();
     let mut writer = RunWriter::create(io, array, id, tier, entries_max).await?;
@@ -81,7 +84,9 @@ pub(crate) async fn merge(
             // The newest run's entry was taken; older ones of the same digest are superseded.
             cursor.skip(&entry);
         }
-        writer.push(entry);
+        if keep(entry.location) {
+            writer.push(entry);
+        }
         if writer.is_full() {
             writer.write_out().await?;
         }

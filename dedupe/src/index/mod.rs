@@ -32,9 +32,23 @@ pub(crate) fn run_path(run: RunId) -> String {
     format!("{RUN_DIR}/{:016x}.run", run.0)
 }
 
+/// Path of a list of dead records; such lists are numbered together with the runs.
+pub(crate) fn dead_path(list: RunId) -> String {
+    format!("{RUN_DIR}/{:016x}.dead", list.0)
+}
+
+/// The number in the file name of a list of dead records.
+pub(crate) fn dead_of_name(name: &str) -> Option<RunId> {
+    number_of_name(name, ".dead")
+}
+
 /// The number in a run's file name, if it is one that this program could have given.
 pub(crate) fn run_of_name(name: &str) -> Option<RunId> {
-    let digits = name.strip_suffix(".run").filter(|digits| digits.len() == 16)?;
+    number_of_name(name, ".run")
+}
+
+fn number_of_name(name: &str, suffix: &str) -> Option<RunId> {
+    let digits = name.strip_suffix(suffix).filter(|digits| digits.len() == 16)?;
     u64::from_str_radix(digits, 16).ok().filter(|id| *id < RUNS_EVER_MAX).map(RunId)
 }
 

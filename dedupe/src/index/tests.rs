@@ -51,7 +51,8 @@ impl Index {
             let tiers: Vec<u32> = self.runs.iter().map(|run| run.record.tier).collect();
             let Some(plan) = plan_merge(&tiers) else { break };
             let id = self.take_id();
-            let merged = now(merge(&self.io, ARRAY, &self.runs[..plan.count], id, plan.tier)).unwrap();
+            let merged =
+                now(merge(&self.io, ARRAY, &self.runs[..plan.count], id, plan.tier, |_| true)).unwrap();
             self.runs.splice(..plan.count, [Arc::new(merged)]);
         }
     }

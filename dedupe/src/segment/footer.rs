@@ -2,11 +2,13 @@
 //!
 //! Bytes: docs/format-store.md, "Footer and trailer".
 
-use super::{FOOTER_ENTRY_BYTES, TRAILER_BYTES, seed, u32_at, u64_at};
+use super::{FOOTER_ENTRY_BYTES, RecordEntry, TRAILER_BYTES, seed, u32_at, u64_at};
 use crate::digest::{DIGEST_BYTES, Digest};
 use crate::location::{Location, SegmentId};
 
 const TRAILER_MAGIC: [u8; 8] = *b"MPSEGEND";
+/// Where the raw length stands in an entry's second word: in the place of the segment, which the trailer gives.
+const RAW_LENGTH_SHIFT: u32 = 28;
 
 /// Length of a footer with its trailer, in bytes.
 pub(crate) fn footer_bytes(entries: usize) -> u32 {
@@ -17,14 +19,16 @@ pub(crate) fn footer_bytes(entries: usize) -> u32 {
 pub(crate) fn encode_footer(
     segment: SegmentId,
     footer_offset: u32,
-    entries: impl Iterator<Item = (Digest, Location)>,
+    entries: impl Iterator<Item = RecordEntry>,
     buffer: &mut Vec<u8>,
 ) {
     let start = buffer.len();
     let mut count = 0u32;
-    for (digest, location) in entries {
-        buffer.extend_from_slice(&digest.0);
-        buffer.extend_from_slice(&location.to_bits().to_le_bytes());
+    for entry in entries {
+        assert!(entry.location.segment() == segment, "a footer lists its own records");
+        let place = entry.location.place_bits() | u64::from(entry.raw_len) << RAW_LENGTH_SHIFT;
+        buffer.extend_from_slice(&entry.digest.0);
+        buffer.extend_from_slice(&place.to_le_bytes());
         count += 1;
     }
     let footer_check = crc32c::crc32c_append(seed(segment), &buffer[start..]);
@@ -64,11 +68,7 @@ pub(crate) fn decode_trailer(segment: SegmentId, length: u32, bytes: &[u8]) -> O
 }
 
 /// Reads the entries of a footer; `None` if its check fails.
-pub(crate) fn decode_footer(
-    segment: SegmentId,
-    trailer: &Trailer,
-    bytes: &[u8],
-) -> Option<Vec<(Digest, Location)>> {
+pub(crate) fn decode_footer(segment: SegmentId, trailer: &Trailer, bytes: &[u8]) -> Option<Vec<RecordEntry>> {
     let bytes = bytes.get(..trailer.entries as usize * FOOTER_ENTRY_BYTES as usize)?;
     if crc32c::crc32c_append(seed(segment), bytes) != trailer.footer_check {
         return None;
@@ -76,7 +76,9 @@ pub(crate) fn decode_footer(
     let entries = bytes.chunks_exact(FOOTER_ENTRY_BYTES as usize).map(|entry| {
         let mut digest = Digest::ZERO;
         digest.0.copy_from_slice(&entry[..DIGEST_BYTES]);
-        (digest, Location::from_bits(u64_at(entry, DIGEST_BYTES)))
+        let place = u64_at(entry, DIGEST_BYTES);
+        let location = Location::in_segment(segment, place);
+        RecordEntry { digest, location, raw_len: (place >> RAW_LENGTH_SHIFT) as u32 }
     });
-    Some(entries.filter(|(_, location)| location.segment() == segment).collect())
+    Some(entries.collect())
 }

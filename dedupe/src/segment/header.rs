@@ -9,7 +9,7 @@ use super::{SEGMENT_HEADER_BYTES, Stream, u32_at, u64_at};
 use crate::location::SegmentId;
 
 const MAGIC: [u8; 8] = *b"MPSEGHDR";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CHECK_AT: usize = SEGMENT_HEADER_BYTES as usize - 4;
 
 /// What is wrong with a header.

@@ -18,8 +18,8 @@ pub(crate) use header::{HeaderFault, check_segment_header, encode_segment_header
 pub(crate) use record::{RecordHeader, decode_payload, encode_record, record_bytes};
 pub(crate) use scan::scan;
 
-use crate::digest::Domain;
-use crate::location::{SEGMENTS_MAX, SegmentId};
+use crate::digest::{Digest, Domain};
+use crate::location::{Location, SEGMENTS_MAX, SegmentId};
 use crate::reduce::RAW_BYTES_MAX;
 
 /// Alignment of records, in bytes (format).
@@ -28,6 +28,8 @@ pub(crate) const RECORD_ALIGN_BYTES: u32 = 16;
 pub(crate) const RECORD_HEADER_BYTES: u32 = 48;
 /// Greatest length of a record, in bytes.
 pub(crate) const RECORD_BYTES_MAX: u32 = RECORD_HEADER_BYTES + RAW_BYTES_MAX as u32;
+/// Least distance between the starts of two records, in bytes: a header and one byte, aligned.
+pub(crate) const RECORD_SPAN_BYTES_MIN: u32 = 64;
 /// Length of a segment's header, in bytes (format).
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 64;
 /// Length of the trailer that ends a sealed segment, in bytes (format).
@@ -47,8 +49,10 @@ const _: () = assert!(
         <= SEGMENT_BYTES_MIN
 );
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(RECORD_ALIGN_BYTES));
+const _: () =
+    assert!((RECORD_HEADER_BYTES + 1).next_multiple_of(RECORD_ALIGN_BYTES) >= RECORD_SPAN_BYTES_MIN);
 
-/// Contents that are never mixed in one segment, because they die at different times.
+/// Contents that are never mixed in one segment, because they die at different times (format).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Stream {
@@ -58,6 +62,19 @@ pub enum Stream {
     Node = 1,
     /// What a transfer brings.
     Transfer = 2,
+    /// Data blocks that outlived their segment.
+    Survivor = 3,
+    /// Tree nodes that outlived their segment.
+    NodeSurvivor = 4,
+}
+
+/// What the end of a segment, or a scan, says of one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordEntry {
+    pub digest: Digest,
+    pub location: Location,
+    /// Length of its content, in bytes.
+    pub raw_len: u32,
 }
 
 impl Stream {
@@ -67,15 +84,29 @@ impl Stream {
             0 => Some(Stream::Data),
             1 => Some(Stream::Node),
             2 => Some(Stream::Transfer),
+            3 => Some(Stream::Survivor),
+            4 => Some(Stream::NodeSurvivor),
             _ => None,
         }
     }
+
+    /// All of them.
+    pub(crate) const ALL: [Stream; 5] =
+        [Stream::Data, Stream::Node, Stream::Transfer, Stream::Survivor, Stream::NodeSurvivor];
 
     /// Where fresh content of `domain` goes.
     pub(crate) fn of(domain: Domain) -> Stream {
         match domain {
             Domain::Data => Stream::Data,
             Domain::Node { .. } | Domain::Volume | Domain::Pod => Stream::Node,
+        }
+    }
+
+    /// Where content of `domain` goes that is moved out of a segment.
+    pub(crate) fn of_survivors(domain: Domain) -> Stream {
+        match domain {
+            Domain::Data => Stream::Survivor,
+            Domain::Node { .. } | Domain::Volume | Domain::Pod => Stream::NodeSurvivor,
         }
     }
 }
@@ -92,6 +123,11 @@ pub(crate) const SEGMENT_DIR: &str = "segments";
 pub(crate) fn segment_of_name(name: &str) -> Option<SegmentId> {
     let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 16)?;
     u64::from_str_radix(digits, 16).ok().filter(|id| *id < SEGMENTS_MAX).map(SegmentId)
+}
+
+/// The segment that lies at `path`, if one does.
+pub(crate) fn segment_of_path(path: &str) -> Option<SegmentId> {
+    segment_of_name(path.strip_prefix(SEGMENT_DIR)?.strip_prefix('/')?)
 }
 
 /// Start of every check in `segment`.

@@ -6,15 +6,14 @@
 
 use bytes::Bytes;
 
-use super::{RECORD_ALIGN_BYTES, RecordHeader, decode_payload};
-use crate::digest::Digest;
+use super::{RECORD_ALIGN_BYTES, RecordEntry, RecordHeader, decode_payload};
 use crate::location::{Location, SegmentId};
 use crate::reduce::verify;
 
 /// What a scan found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scanned {
-    pub entries: Vec<(Digest, Location)>,
+    pub entries: Vec<RecordEntry>,
     /// Stretches that are neither records nor padding.
     pub damaged: u64,
 }
@@ -33,7 +32,8 @@ pub(crate) fn scan(segment: SegmentId, base: u32, bytes: &Bytes) -> Scanned {
             Some(header) => {
                 in_damage = false;
                 let location = Location::new(segment, base + at as u32, header.record_len());
-                scanned.entries.push((header.digest, location));
+                let (digest, raw_len) = (header.digest, header.raw_len);
+                scanned.entries.push(RecordEntry { digest, location, raw_len });
                 header.record_len().next_multiple_of(RECORD_ALIGN_BYTES)
             }
             None => {
@@ -58,7 +58,7 @@ fn is_proven(segment: SegmentId, header: &RecordHeader, bytes: &Bytes) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::{Domain, digest};
+    use crate::digest::{Digest, Domain, digest};
     use crate::reduce::{Compression, Payload, pack};
     use crate::segment::encode_record;
 
@@ -76,9 +76,9 @@ mod tests {
         let second = record(3, b"second", &mut buffer);
         let scanned = scan(SegmentId(3), 64, &Bytes::from(buffer));
         assert_eq!(scanned.damaged, 0);
-        let names: Vec<Digest> = scanned.entries.iter().map(|entry| entry.0).collect();
+        let names: Vec<Digest> = scanned.entries.iter().map(|entry| entry.digest).collect();
         assert_eq!(names, [first, second]);
-        assert_eq!(scanned.entries[1].1.offset(), 64 + 4096);
+        assert_eq!(scanned.entries[1].location.offset(), 64 + 4096);
     }
 
     #[test]
@@ -89,7 +89,7 @@ mod tests {
         buffer[3] ^= 0x40;
         let scanned = scan(SegmentId(3), 64, &Bytes::from(buffer));
         assert_eq!(scanned.damaged, 1);
-        assert_eq!(scanned.entries.iter().map(|entry| entry.0).collect::<Vec<_>>(), [second]);
+        assert_eq!(scanned.entries.iter().map(|entry| entry.digest).collect::<Vec<_>>(), [second]);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::files::OpenFile;
 use crate::location::{Location, SegmentId};
 use crate::reduce::Payload;
 use crate::segment::{
-    DURABLE_ALIGN_BYTES, RECORD_ALIGN_BYTES, SEGMENT_HEADER_BYTES, Stream, encode_footer, encode_record,
-    encode_segment_header, footer_bytes, record_bytes, segment_path,
+    DURABLE_ALIGN_BYTES, RECORD_ALIGN_BYTES, RecordEntry, SEGMENT_HEADER_BYTES, Stream, encode_footer,
+    encode_record, encode_segment_header, footer_bytes, record_bytes, segment_path,
 };
 use crate::state::SegmentRecord;
 
@@ -22,12 +22,23 @@ pub(super) enum Doubt {
     Sync,
 }
 
+/// Where the content of a record came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was staged, and still is.
+    Staged {
+        /// The record whose place this one takes.
+        replaced: Option<Location>,
+    },
+    /// It was copied from here, where it still is.
+    Moved { from: Location },
+}
+
 pub(super) struct Placed {
     pub digest: Digest,
     pub location: Location,
     pub raw_len: u32,
-    /// The record whose place this one takes.
-    pub replaced: Option<Location>,
+    pub origin: Origin,
 }
 
 /// A segment that this process began.
@@ -84,17 +95,21 @@ impl Active {
         domain: Domain,
         digest: Digest,
         payload: &Payload,
-        replaced: Option<Location>,
+        origin: Origin,
     ) -> Location {
         let location = Location::new(self.id, self.end(), record_bytes(payload));
         encode_record(self.id, domain, &digest, payload, &mut self.buffer);
-        self.placed.push(Placed { digest, location, raw_len: payload.raw_len, replaced });
+        self.placed.push(Placed { digest, location, raw_len: payload.raw_len, origin });
         location
     }
 
     pub(super) fn seal(&mut self) {
         let (id, end) = (self.id, self.end());
-        let entries = self.placed.iter().map(|placed| (placed.digest, placed.location));
+        let entry = |placed: &Placed| {
+            let (digest, location, raw_len) = (placed.digest, placed.location, placed.raw_len);
+            RecordEntry { digest, location, raw_len }
+        };
+        let entries = self.placed.iter().map(entry);
         encode_footer(id, end, entries, &mut self.buffer);
         self.sealed = true;
     }
@@ -152,19 +167,28 @@ impl Inner {
             segment.live_raw_bytes += u64::from(placed.raw_len);
         }
         for placed in &active.placed[active.hardened..] {
-            if let Some(staged) = self.staged.remove(&placed.digest) {
-                self.placed_bytes -= staged.memory_bytes();
-            }
-            self.recent.insert(placed.digest, placed.location);
-            let replaced = placed.replaced.and_then(|replaced| {
-                Some((self.segments.get_mut(&replaced.segment())?, u64::from(replaced.length_max())))
-            });
-            if let Some((segment, length)) = replaced {
-                segment.live_records = segment.live_records.saturating_sub(1);
-                segment.live_bytes = segment.live_bytes.saturating_sub(length);
-                segment.live_raw_bytes = segment.live_raw_bytes.saturating_sub(u64::from(placed.raw_len));
-            }
+            self.harden_record(placed);
         }
         active.hardened = active.placed.len();
+    }
+
+    fn harden_record(&mut self, placed: &Placed) {
+        let superseded = match placed.origin {
+            Origin::Staged { replaced } => {
+                if let Some(staged) = self.staged.remove(&placed.digest) {
+                    self.placed_bytes -= staged.memory_bytes();
+                }
+                self.fresh_bytes += u64::from(placed.location.length_max());
+                // A copy that was moved since the lookup is superseded with the one that was found.
+                [replaced, self.recent.get(&placed.digest).copied()]
+            }
+            Origin::Moved { from } if self.is_visible(from) => [Some(from), None],
+            // It was superseded on its way.
+            Origin::Moved { .. } => return self.bury(placed.location, placed.raw_len),
+        };
+        self.recent.insert(placed.digest, placed.location);
+        for old in superseded.into_iter().flatten() {
+            self.bury(old, placed.raw_len);
+        }
     }
 }

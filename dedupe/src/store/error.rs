@@ -72,6 +72,18 @@ impl WriteError {
     }
 }
 
+/// Why a pass came to nothing: nothing was found dead, everything is as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PassError {
+    /// Whether a chunk is referred to could not be told.
+    #[error("a pass could not mark a chunk")]
+    Mark(#[from] ReadError),
+    /// A segment's records could not be listed.
+    #[error("a pass could not read what a segment holds")]
+    Segment(#[source] MediaError),
+}
+
 /// Why a chunk could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -1,4 +1,6 @@
 //! Flushing: everything staged before the call becomes durable, and the state that says so is returned.
+//!
+//! Freed segments, dead records and the index that knows neither are one state (C4).
 
 use bytes::Bytes;
 
@@ -18,6 +20,7 @@ impl Store {
         self.place_queued(&mut writer).await?;
         self.harden(&mut writer).await?;
         self.maintain().await?;
+        self.write_dead_list().await?;
         let state = self.lock().next_state(self.shared.config.array);
         Ok(state.encode())
     }
@@ -25,6 +28,10 @@ impl Store {
 
 impl Inner {
     fn next_state(&mut self, array: [u8; 16]) -> State {
+        for segment in self.segments.values() {
+            let dead = self.dead.count(segment.id);
+            assert_eq!(segment.live_records + dead, segment.records, "a record is live or dead");
+        }
         self.generation += 1;
         State {
             array,
@@ -32,6 +39,9 @@ impl Inner {
             next_segment: SegmentId(self.next_segment),
             next_run: RunId(self.next_run),
             duplicates: self.duplicates,
+            pass: self.last_pass,
+            fresh_bytes: self.fresh_bytes,
+            dead: self.dead_list,
             rebuild_index: self.rebuild_index,
             segments: self.segments.values().copied().collect(),
             runs: self.runs.iter().map(|run| run.record).collect(),

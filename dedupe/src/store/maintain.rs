@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use metropod_journal::media::{Cause, MediaError};
+use metropod_journal::media::{Cause, Io, MediaError};
 
 use super::{Store, WriteError};
 use crate::files::remove_detached;
@@ -35,21 +35,24 @@ impl Store {
         let (mut parts, entries, id) = {
             let mut inner = self.lock();
             let mut parts: Vec<Vec<Entry>> = vec![Vec::new(); PARTS];
+            let mut entries = 0;
             for (digest, location) in &inner.recent {
-                parts[usize::from(digest.0[0])].push(Entry { digest: *digest, location: *location });
+                if inner.is_visible(*location) {
+                    parts[usize::from(digest.0[0])].push(Entry { digest: *digest, location: *location });
+                    entries += 1;
+                }
             }
-            (parts, inner.recent.len() as u64, inner.take_run_id())
+            (parts, entries, inner.take_run_id())
         };
         let run = self.write_run(id, &mut parts, entries).await;
         let run = run.inspect_err(|_| remove_detached(&self.shared.io, run_path(id)))?;
         let mut inner = self.lock();
         let inner = &mut *inner;
-        // Nobody else changes the table during our turn, so it still holds exactly what the run holds.
-        assert_eq!(run.record.entries, inner.recent.len() as u64, "the run holds the whole table");
+        // Nobody else changes the table during our turn, so it still holds what the run holds, and what is dead.
+        assert_eq!(run.record.entries, entries, "the run holds the table's live entries");
         inner.recent.clear();
-        let mut runs = vec![Arc::new(run)];
-        runs.extend(inner.runs.iter().cloned());
-        inner.runs = Arc::new(runs);
+        let run = unless_empty(&self.shared.io, run);
+        inner.runs = Arc::new(run.into_iter().chain(inner.runs.iter().cloned()).collect());
         for segment in inner.segments.values_mut().filter(|segment| !inner.unloaded.contains(&segment.id)) {
             segment.indexed = segment.length;
         }
@@ -83,17 +86,26 @@ impl Store {
             let mut inner = self.lock();
             (inner.runs[..plan.count].to_vec(), inner.take_run_id())
         };
-        let merged = merge(&self.shared.io, self.shared.config.array, &inputs, id, plan.tier).await;
+        let keep = |location| self.lock().is_visible(location);
+        let merged = merge(&self.shared.io, self.shared.config.array, &inputs, id, plan.tier, keep).await;
         let merged = merged.inspect_err(|_| remove_detached(&self.shared.io, run_path(id)))?;
         let mut inner = self.lock();
-        let mut runs = vec![Arc::new(merged)];
-        runs.extend(inner.runs[plan.count..].iter().cloned());
-        inner.runs = Arc::new(runs);
+        let merged = unless_empty(&self.shared.io, merged);
+        inner.runs = Arc::new(merged.into_iter().chain(inner.runs[plan.count..].iter().cloned()).collect());
         // The next state is the first that does not name the inputs.
         let from = inner.generation + 1;
         inner.obsolete.extend(inputs.iter().map(|run| (from, run_path(run.record.id))));
         Ok(())
     }
+}
+
+/// A run without entries is not kept: everything that would be in it is dead.
+fn unless_empty(io: &Io, run: Run) -> Option<Arc<Run>> {
+    if run.record.entries > 0 {
+        return Some(Arc::new(run));
+    }
+    remove_detached(io, run_path(run.record.id));
+    None
 }
 
 fn unless_full(error: MediaError) -> Result<(), WriteError> {

@@ -11,17 +11,33 @@
 //! - D4: a state names only what is on stable storage. After a reopen nothing is appended to an old segment, so
 //!   whatever a crash left beyond a recorded length is never read.
 //! - D5: a file that some state may still name is removed only after [`Store::committed`] of a later state.
+//!
+//! Space is collected by passes ([`Pass`]) and by cleaning ([`Store::clean`]):
+//!
+//! - C1: whoever is told that a chunk is stored may go on to refer to it. So a dedupe hit and [`Store::have`] set the
+//!   live bit of the pass under way before they answer.
+//! - C2: a record that was hardened after the pass began is live.
+//! - C3: what a pass found dead vanishes from all lookups in one step.
+//! - C4: one state says which segments are freed, which records are dead, and where moved ones are.
+//! - C5: a segment's file is removed when a state without the segment is durable; its number is never used again.
 
 mod active;
+mod clean;
 mod error;
 mod flush;
+mod free;
 mod maintain;
+mod marks;
 mod open;
+mod pass;
 mod read;
+mod records;
 mod survey;
 mod writer;
 
-pub use error::{OpenError, ReadError, WriteError};
+pub use clean::Cleaned;
+pub use error::{OpenError, PassError, ReadError, WriteError};
+pub use pass::{Collected, Pass, Pin};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,14 +45,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use metropod_journal::media::Io;
 use rustc_hash::FxHashMap;
 
+use crate::dead::DeadRecords;
 use crate::digest::{Digest, Domain};
 use crate::files::{SegmentFiles, remove_detached};
 use crate::index::{PageCache, Run, RunId};
 use crate::location::{Location, SegmentId};
 use crate::reduce::Payload;
-use crate::segment::{RECORD_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
-use crate::state::{SegmentRecord, State};
+use crate::segment::{RECORD_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_of_path};
+use crate::state::{DeadList, SegmentRecord, State};
 use crate::turn::Turn;
+use marks::Marks;
 use writer::Writer;
 
 /// Sizes of a store; none of them is format, all may change between openings.
@@ -56,6 +74,8 @@ pub struct StoreConfig {
     pub cached_pages_max: usize,
     /// Segments kept open for reading.
     pub open_segments_max: usize,
+    /// Share of a segment that is live, in percent, up to which it is worth cleaning; below 100.
+    pub clean_live_percent_max: u32,
 }
 
 impl StoreConfig {
@@ -69,6 +89,7 @@ impl StoreConfig {
             unsynced_bytes_max: 64 << 20,
             cached_pages_max: 1024,
             open_segments_max: 256,
+            clean_live_percent_max: 60,
         }
     }
 
@@ -76,13 +97,14 @@ impl StoreConfig {
         let allowed = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
         assert!(allowed.contains(&self.segment_bytes), "segments are of {allowed:?} bytes");
         assert!(self.recent_entries_max > 0, "the recent table holds at least one entry");
+        assert!(self.clean_live_percent_max < 100, "moving what is all live gains nothing");
     }
 }
 
 /// What a store holds, exact at the last destage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StoreStats {
-    /// Chunks on stable storage.
+    /// Chunks on stable storage that are not known to be garbage.
     pub chunks: u64,
     /// Length of their content, in bytes.
     pub logical_bytes: u64,
@@ -102,8 +124,13 @@ pub struct StoreStats {
     pub run_entries: u64,
     /// Entries in the recent table.
     pub recent_entries: u64,
-    /// Memory held for finding chunks, in bytes: recent table, filters, fences, page cache, segment records.
+    /// Memory held for finding chunks, in bytes: recent table, filters, fences, page cache, segment records, lists of
+    /// dead records.
     pub index_memory_bytes: u64,
+    /// Bytes of records stored since the last finished pass began: what may have made garbage since.
+    pub fresh_bytes: u64,
+    /// Number of the last pass that was finished; zero: none was.
+    pub passes: u64,
     /// Stretches of segments, or whole segments, found damaged when the store was opened.
     pub damaged: u64,
 }
@@ -150,6 +177,21 @@ struct Inner {
     /// Newest first.
     runs: Arc<Vec<Arc<Run>>>,
     segments: BTreeMap<SegmentId, SegmentRecord>,
+    /// Segments that may still be written to.
+    open: BTreeSet<SegmentId>,
+    dead: DeadRecords,
+    /// Segments whose dead records are not as `dead_list` says.
+    dead_changed: BTreeSet<SegmentId>,
+    dead_list: Option<DeadList>,
+    /// Records superseded since the store was opened; a lookup that saw it rise looks again.
+    buried: u64,
+    /// The pass under way.
+    marks: Option<Marks>,
+    last_pass: u64,
+    next_pass: u64,
+    /// Pins by the pass that begins next at their taking.
+    pins: BTreeMap<u64, u64>,
+    fresh_bytes: u64,
     /// Segments whose entries have not been read yet, while opening.
     unloaded: BTreeSet<SegmentId>,
     /// Found while opening, see [`Store::incomplete`].
@@ -221,6 +263,11 @@ impl Store {
         let paths: Vec<(u64, String)> = inner.obsolete.extract_if(.., due).collect();
         drop(inner);
         for (_, path) in paths {
+            // A reader that has the file open reads on; one that comes later looks the chunk up again (C5).
+            if let Some(segment) = segment_of_path(&path) {
+                let held = lock(&self.shared.files).remove(segment);
+                drop(held);
+            }
             remove_detached(&self.shared.io, path);
         }
     }
@@ -245,7 +292,9 @@ impl Store {
             runs: inner.runs.len() as u64,
             run_entries: inner.runs.iter().map(|run| run.record.entries).sum(),
             recent_entries: inner.recent.len() as u64,
-            index_memory_bytes: filters + table + segment_table + cached,
+            index_memory_bytes: filters + table + segment_table + cached + inner.dead.memory_bytes(),
+            fresh_bytes: inner.fresh_bytes,
+            passes: inner.last_pass,
             damaged: inner.damaged,
         }
     }
@@ -276,8 +325,10 @@ impl Inner {
     }
 
     fn take_segment_id(&mut self) -> SegmentId {
+        let id = SegmentId(self.next_segment);
         self.next_segment += 1;
-        SegmentId(self.next_segment - 1)
+        self.open.insert(id);
+        id
     }
 
     fn take_run_id(&mut self) -> RunId {

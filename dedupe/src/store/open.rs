@@ -6,29 +6,27 @@
 //!
 //! - O1: nothing is written to a file that existed, and numbers of existing files are not used again.
 //! - O2: a damaged or missing run costs time, not chunks: the index is rebuilt from all segments.
-//! - O3: a directory with another array's segments is refused (survey.rs).
+//! - O3: a damaged or missing dead list costs space until the next pass: what it named is found again, and counts as
+//!   live. No segment's count of live records is ever less than what can be found in it.
+//! - O4: a directory with another array's segments is refused (survey.rs).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use bytes::{Bytes, BytesMut};
 use metropod_journal::media::{Cause, Create, Io, MediaError};
 
+use super::records::{Listed, list_records};
 use super::survey::{Survey, survey};
 use super::{Inner, OpenError, Shared, Store, StoreConfig, WriteError};
-use crate::digest::Digest;
+use crate::dead::DeadRecords;
 use crate::files::{OpenFile, SegmentFiles};
-use crate::index::{PageCache, RUN_DIR, Run, RunFault, RunId, run_of_name, run_path};
-use crate::location::{Location, SegmentId};
-use crate::segment::{
-    FOOTER_ENTRY_BYTES, SEGMENT_HEADER_BYTES, TRAILER_BYTES, decode_footer, decode_trailer, scan,
-    segment_path,
+use crate::index::{
+    PageCache, RUN_DIR, Run, RunFault, RunId, dead_of_name, dead_path, run_of_name, run_path,
 };
-use crate::state::{SegmentRecord, State, StateFault};
+use crate::location::SegmentId;
+use crate::segment::{SEGMENT_HEADER_BYTES, segment_path};
+use crate::state::{DeadList, SegmentRecord, State, StateFault};
 use crate::turn::Turn;
-
-/// Largest single read of a segment, in bytes.
-const READ_STEP_BYTES: u32 = 1 << 20;
 
 impl Store {
     /// Opens the store. `state` is what the last flush returned that the manifest keeps; `None` begins a new store.
@@ -44,10 +42,14 @@ impl Store {
             next_segment: state.next_segment.0,
             next_run: state.next_run.0,
             duplicates: state.duplicates,
+            last_pass: state.pass,
+            next_pass: state.pass + 1,
+            fresh_bytes: state.fresh_bytes,
             ..Inner::default()
         };
         let survey = survey(&io, &config.array, &state).await?;
         set_leftovers_aside(&io, &state, survey, &mut inner).await?;
+        inner.adopt_dead(read_dead(&io, &config, &state).await?, state.dead);
         let runs = open_runs(&io, &config, &state).await?;
         match runs {
             Some(runs) => inner.runs = Arc::new(runs),
@@ -70,6 +72,7 @@ impl Store {
             }),
         };
         store.load_segments().await?;
+        store.lock().free_all_empty();
         Ok(store)
     }
 
@@ -81,8 +84,8 @@ impl Store {
             inner.unloaded.iter().filter_map(|id| inner.segments.get(id).copied()).collect()
         };
         for segment in unloaded {
-            let loaded = load(&self.shared.io, &segment).await?;
-            self.lock().add_loaded(segment.id, loaded);
+            let listed = list_records(&self.shared.io, &segment, segment.indexed).await?;
+            self.lock().add_listed(segment.id, listed);
             self.maintain().await.map_err(|error| match error {
                 WriteError::Segment(error) | WriteError::Sync(error) | WriteError::Index(error) => {
                     OpenError::Media(error)
@@ -94,11 +97,37 @@ impl Store {
 }
 
 impl Inner {
-    /// Segments come in rising order, so the latest record of a digest wins.
-    fn add_loaded(&mut self, segment: SegmentId, loaded: Loaded) {
-        self.recent.extend(loaded.entries);
-        self.damaged += loaded.damaged;
+    /// Where several records have a name, all but one are dead, unless the index could not be read when they were
+    /// written; then any will do.
+    fn add_listed(&mut self, segment: SegmentId, listed: Listed) {
+        for entry in listed.entries {
+            if self.is_visible(entry.location) {
+                self.recent.insert(entry.digest, entry.location);
+            }
+        }
+        self.damaged += listed.damaged;
         self.unloaded.remove(&segment);
+    }
+
+    /// Takes over what is dead, and makes counts that do not agree with it safe (O3).
+    fn adopt_dead(&mut self, dead: Option<DeadRecords>, list: Option<DeadList>) {
+        self.damaged += u64::from(dead.is_none());
+        self.dead = dead.unwrap_or_default();
+        self.dead_list = list;
+        let segments = &self.segments;
+        self.dead.retain(|segment, offsets| {
+            let found = segments.get(&segment);
+            found.is_some_and(|found| {
+                offsets.len() as u32 <= found.records && offsets.iter().all(|offset| *offset < found.length)
+            })
+        });
+        for segment in self.segments.values_mut() {
+            let live_records = segment.records - self.dead.count(segment.id);
+            if segment.live_records != live_records {
+                segment.live_records = live_records;
+                segment.live_bytes = u64::from(segment.length);
+            }
+        }
     }
 }
 
@@ -120,6 +149,9 @@ fn empty_state(config: &StoreConfig) -> State {
         next_segment: SegmentId(1),
         next_run: RunId(1),
         duplicates: 0,
+        pass: 0,
+        fresh_bytes: 0,
+        dead: None,
         rebuild_index: false,
         segments: Vec::new(),
         runs: Vec::new(),
@@ -138,13 +170,36 @@ async fn set_leftovers_aside(
     inner.obsolete.extend(survey.leftovers.into_iter().map(|id| (from, segment_path(id))));
     let named: BTreeMap<RunId, ()> = state.runs.iter().map(|run| (run.id, ())).collect();
     for name in io.list(RUN_DIR).await? {
-        let Some(id) = run_of_name(&name) else { continue };
-        inner.next_run = inner.next_run.max(id.0.saturating_add(1));
-        if !named.contains_key(&id) {
-            inner.obsolete.push((from, run_path(id)));
+        if let Some(id) = run_of_name(&name) {
+            inner.next_run = inner.next_run.max(id.0.saturating_add(1));
+            if !named.contains_key(&id) {
+                inner.obsolete.push((from, run_path(id)));
+            }
+        } else if let Some(id) = dead_of_name(&name) {
+            inner.next_run = inner.next_run.max(id.0.saturating_add(1));
+            if state.dead.is_none_or(|list| list.id != id) {
+                inner.obsolete.push((from, dead_path(id)));
+            }
         }
     }
     Ok(())
+}
+
+/// The dead records of the state, or `None` if they cannot be told.
+async fn read_dead(io: &Io, config: &StoreConfig, state: &State) -> Result<Option<DeadRecords>, MediaError> {
+    let Some(list) = state.dead else { return Ok(Some(DeadRecords::default())) };
+    let is_lost = |error: &MediaError| matches!(error.cause, Cause::NotFound | Cause::PastEnd);
+    let file = match OpenFile::open(io, &dead_path(list.id), Create::Never).await {
+        Err(error) if is_lost(&error) => return Ok(None),
+        other => other?,
+    };
+    if io.length(file.id()).await? != list.file_bytes {
+        return Ok(None);
+    }
+    match io.read(file.id(), 0, list.file_bytes as usize).await {
+        Err(error) if is_lost(&error) => Ok(None),
+        read => Ok(DeadRecords::decode(&config.array, &list, &read?)),
+    }
 }
 
 /// The runs of the state, or `None` if the index must be rebuilt.
@@ -165,56 +220,4 @@ async fn open_runs(
         }
     }
     Ok(Some(runs))
-}
-
-#[derive(Default)]
-struct Loaded {
-    entries: Vec<(Digest, Location)>,
-    damaged: u64,
-}
-
-/// The entries of a segment that no run covers.
-async fn load(io: &Io, segment: &SegmentRecord) -> Result<Loaded, MediaError> {
-    let file = match OpenFile::open(io, &segment_path(segment.id), Create::Never).await {
-        Err(error) if error.cause == Cause::NotFound => {
-            return Ok(Loaded { entries: Vec::new(), damaged: 1 });
-        }
-        other => other?,
-    };
-    let length = io.length(file.id()).await?.min(u64::from(segment.length)) as u32;
-    if segment.sealed
-        && length == segment.length
-        && let Some(mut entries) = load_footer(io, &file, segment).await?
-    {
-        entries.retain(|(_, location)| location.offset() >= segment.indexed);
-        return Ok(Loaded { entries, damaged: 0 });
-    }
-    let bytes = read_range(io, &file, segment.indexed, length).await?;
-    let scanned = scan(segment.id, segment.indexed, &bytes);
-    let is_short = length < segment.length || segment.sealed;
-    Ok(Loaded { entries: scanned.entries, damaged: scanned.damaged.max(u64::from(is_short)) })
-}
-
-async fn load_footer(
-    io: &Io,
-    file: &OpenFile,
-    segment: &SegmentRecord,
-) -> Result<Option<Vec<(Digest, Location)>>, MediaError> {
-    let Some(trailer_at) = segment.length.checked_sub(TRAILER_BYTES) else { return Ok(None) };
-    let trailer = read_range(io, file, trailer_at, segment.length).await?;
-    let Some(trailer) = decode_trailer(segment.id, segment.length, &trailer) else { return Ok(None) };
-    let end = trailer.footer_offset + trailer.entries * FOOTER_ENTRY_BYTES;
-    let footer = read_range(io, file, trailer.footer_offset, end).await?;
-    Ok(decode_footer(segment.id, &trailer, &footer))
-}
-
-async fn read_range(io: &Io, file: &OpenFile, from: u32, to: u32) -> Result<Bytes, MediaError> {
-    let mut bytes = BytesMut::with_capacity(to.saturating_sub(from) as usize);
-    let mut at = from;
-    while at < to {
-        let step = (to - at).min(READ_STEP_BYTES);
-        bytes.extend_from_slice(&io.read(file.id(), u64::from(at), step as usize).await?);
-        at += step;
-    }
-    Ok(bytes.freeze())
 }

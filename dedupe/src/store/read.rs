@@ -2,6 +2,10 @@
 //!
 //! Staged payloads first, then the hint, then the recent table, then the runs. A hint is believed only when the record
 //! there has the digest and the content; anything else falls back to the index.
+//!
+//! - F1: a lookup never gives the location of a dead record or of one in a freed segment.
+//! - F2: a chunk may be moved between lookup and read; then it is looked up again. It is rotten only if the place where
+//!   the index says it is does not hold it.
 
 use std::sync::Arc;
 
@@ -37,7 +41,7 @@ impl LookupFault {
 }
 
 /// Why a location gave no payload.
-enum RecordFault {
+pub(super) enum RecordFault {
     /// There is no such record there.
     Stale,
     /// The record is there, its bytes are not.
@@ -45,11 +49,22 @@ enum RecordFault {
     Media(MediaError),
 }
 
-enum Known {
-    Staged(Payload),
+/// Where a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Nowhere,
+    /// In memory only.
+    Staged,
     Stored(Location),
-    /// Only the runs can tell.
-    Unknown(Arc<Vec<Arc<Run>>>),
+}
+
+impl Found {
+    pub(super) fn location(&self) -> Option<Location> {
+        match self {
+            Found::Stored(location) => Some(*location),
+            Found::Nowhere | Found::Staged => None,
+        }
+    }
 }
 
 impl Store {
@@ -93,7 +108,8 @@ impl Store {
             for ((digest, staged), found) in batch.iter().zip(staged).zip(found) {
                 answers.push(match found {
                     _ if staged => true,
-                    Ok(found) => found.is_some(),
+                    // It may have died since the lookup; if not, it lives until the next pass (C1).
+                    Ok(found) => found.is_some_and(|found| self.lock().set_live_if_visible(found)),
                     Err(LookupFault::Damaged) => false,
                     Err(fault) => return Err(fault.of(digest)),
                 });
@@ -102,40 +118,66 @@ impl Store {
         Ok(answers)
     }
 
+    /// Where at most [`LOOKUPS_AT_ONCE`] chunks are.
+    pub(super) async fn stored_or_staged(&self, digests: &[Digest]) -> Result<Vec<Found>, ReadError> {
+        // Staged first, as above.
+        let staged: Vec<bool> = {
+            let inner = self.lock();
+            digests.iter().map(|digest| inner.staged.contains_key(digest)).collect()
+        };
+        let found = self.lookup_batch(digests).await;
+        let found = digests.iter().zip(staged).zip(found).map(|((digest, staged), found)| match found {
+            Ok(Some(location)) => Ok(Found::Stored(location)),
+            _ if staged => Ok(Found::Staged),
+            Ok(None) => Ok(Found::Nowhere),
+            Err(fault) => Err(fault.of(digest)),
+        });
+        found.collect()
+    }
+
     /// Where a chunk lies, to be kept as a hint; `None` if it is not stored (it may be staged).
     pub async fn locate(&self, digest: &Digest) -> Result<Option<Location>, ReadError> {
         self.lookup(digest).await.map_err(|fault| fault.of(digest))
     }
 
     async fn find_payload(&self, digest: &Digest) -> Result<(Payload, Option<Location>), ReadError> {
-        let location = match self.known(digest) {
-            Known::Staged(payload) => return Ok((payload, None)),
-            Known::Stored(location) => location,
-            Known::Unknown(runs) => self
-                .ask(&runs, digest)
-                .await
-                .map_err(|fault| fault.of(digest))?
-                .ok_or(ReadError::Missing { digest: *digest })?,
-        };
-        match self.read_record(digest, location).await {
-            Ok(payload) => Ok((payload, Some(location))),
-            Err(RecordFault::Media(source)) => Err(ReadError::Media { digest: *digest, source }),
-            Err(RecordFault::Stale | RecordFault::Rotten) => {
-                Err(ReadError::Rot { digest: *digest, location: Some(location) })
+        let mut tried = None;
+        loop {
+            if let Some(payload) = self.get_staged(digest) {
+                return Ok((payload, None));
+            }
+            let found = self.lookup(digest).await.map_err(|fault| fault.of(digest))?;
+            let location = found.ok_or(ReadError::Missing { digest: *digest })?;
+            match self.read_record(digest, location).await {
+                Ok(payload) => return Ok((payload, Some(location))),
+                Err(RecordFault::Media(source)) => return Err(ReadError::Media { digest: *digest, source }),
+                Err(RecordFault::Stale | RecordFault::Rotten) if tried == Some(location) => {
+                    return Err(ReadError::Rot { digest: *digest, location: Some(location) });
+                }
+                // F2; each turn but the last is a move, and moves are rare.
+                Err(RecordFault::Stale | RecordFault::Rotten) => tried = Some(location),
             }
         }
     }
 
     /// Looks in the recent table and the runs.
     pub(super) async fn lookup(&self, digest: &Digest) -> Result<Option<Location>, LookupFault> {
-        let runs = {
+        loop {
+            let (runs, buried) = {
+                let inner = self.lock();
+                if let Some(location) = inner.recent.get(digest) {
+                    return Ok(inner.only_visible(*location));
+                }
+                (inner.runs.clone(), inner.buried)
+            };
+            let found = self.ask(&runs, digest).await?;
             let inner = self.lock();
-            if let Some(location) = inner.recent.get(digest) {
-                return Ok(Some(*location));
+            let visible = found.and_then(|found| inner.only_visible(found));
+            // If something was superseded meanwhile, it may have been this, and the table or a newer run knows by what.
+            if visible.is_some() || found.is_none() || inner.buried == buried {
+                return Ok(visible);
             }
-            inner.runs.clone()
-        };
-        self.ask(&runs, digest).await
+        }
     }
 
     /// Looks up at most [`LOOKUPS_AT_ONCE`] digests together.
@@ -144,36 +186,41 @@ impl Store {
         digests: &[Digest],
     ) -> Vec<Result<Option<Location>, LookupFault>> {
         assert!(digests.len() <= LOOKUPS_AT_ONCE, "callers cut their batches");
-        let (mut answers, runs) = {
+        let (mut answers, runs, buried) = {
             let inner = self.lock();
             let recent = digests.iter().map(|digest| Ok(inner.recent.get(digest).copied()));
-            (recent.collect::<Vec<_>>(), inner.runs.clone())
+            let recent: Vec<Result<Option<Location>, LookupFault>> = recent.collect();
+            (recent, inner.runs.clone(), inner.buried)
         };
         // The filters settle most unknown digests; only the others wait for the device.
         let is_open = |index: &usize| {
             matches!(answers[*index], Ok(None)) && runs.iter().any(|run| run.may_contain(&digests[*index]))
         };
         let open: Vec<usize> = (0..digests.len()).filter(is_open).collect();
-        let asked = join_all(open.iter().map(|index| self.ask(&runs, &digests[*index]))).await;
+        let asked = join_all(open.iter().map(|index| self.lookup(&digests[*index]))).await;
         for (index, answer) in open.into_iter().zip(asked) {
             answers[index] = answer;
         }
-        answers
-    }
-
-    fn known(&self, digest: &Digest) -> Known {
-        let inner = self.lock();
-        match (inner.staged.get(digest), inner.recent.get(digest)) {
-            (Some(staged), _) => Known::Staged(staged.payload.clone()),
-            (None, Some(location)) => Known::Stored(*location),
-            (None, None) => Known::Unknown(inner.runs.clone()),
+        // What was found may have died, or moved, while the others were waited for.
+        let gone: Vec<usize> = {
+            let inner = self.lock();
+            let is_gone =
+                |index: &usize| matches!(answers[*index], Ok(Some(location)) if !inner.is_visible(location));
+            let gone: Vec<usize> = (0..digests.len()).filter(is_gone).collect();
+            gone.iter().for_each(|index| answers[*index] = Ok(None));
+            if inner.buried == buried { Vec::new() } else { gone }
+        };
+        for index in gone {
+            answers[index] = self.lookup(&digests[index]).await;
         }
+        answers
     }
 
     async fn ask(&self, runs: &[Arc<Run>], digest: &Digest) -> Result<Option<Location>, LookupFault> {
         let mut fault = None;
         for run in runs.iter().filter(|run| run.may_contain(digest)) {
             match run.find(&self.shared.io, &self.shared.pages, digest).await {
+                // The newest entry is right: what it supersedes is out of use, too.
                 Ok(Some(location)) => return Ok(Some(location)),
                 Ok(None) => {}
                 Err(RunFault::Media(error)) => return Err(LookupFault::Media(error)),
@@ -187,6 +234,17 @@ impl Store {
     }
 
     async fn read_record(&self, digest: &Digest, location: Location) -> Result<Payload, RecordFault> {
+        let (_, payload) = self.read_any_record(location).await.and_then(|(header, payload)| {
+            if header.digest == *digest { Ok((header, payload)) } else { Err(RecordFault::Stale) }
+        })?;
+        Ok(payload)
+    }
+
+    /// The record at a location, whatever it holds.
+    pub(super) async fn read_any_record(
+        &self,
+        location: Location,
+    ) -> Result<(RecordHeader, Payload), RecordFault> {
         let durable = self.lock().segments.get(&location.segment()).map(|segment| segment.length);
         let room = durable.and_then(|durable| durable.checked_sub(location.offset())).unwrap_or(0);
         let length = room.min(location.length_max());
@@ -203,10 +261,8 @@ impl Store {
             other => other.map_err(RecordFault::Media)?,
         };
         let header = RecordHeader::decode(location.segment(), &bytes).ok_or(RecordFault::Stale)?;
-        if header.digest != *digest {
-            return Err(RecordFault::Stale);
-        }
-        decode_payload(location.segment(), &header, &bytes).ok_or(RecordFault::Rotten)
+        let payload = decode_payload(location.segment(), &header, &bytes).ok_or(RecordFault::Rotten)?;
+        Ok((header, payload))
     }
 
     async fn segment_file(&self, location: Location) -> Result<Arc<OpenFile>, MediaError> {
@@ -215,8 +271,11 @@ impl Store {
             return Ok(file);
         }
         let file = Arc::new(OpenFile::open(&self.shared.io, &segment_path(segment), Create::Never).await?);
-        let displaced = lock(&self.shared.files).insert(segment, file.clone());
-        drop(displaced);
+        // A handle on a segment that is freed would keep its space.
+        if self.lock().segments.contains_key(&segment) {
+            let displaced = lock(&self.shared.files).insert(segment, file.clone());
+            drop(displaced);
+        }
         Ok(file)
     }
 }

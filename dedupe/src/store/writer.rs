@@ -8,18 +8,20 @@
 //!   before it. The rest is queued again. Either way nothing more is written to that segment.
 //! - P3: a page that holds hardened records is never written again.
 
+use std::collections::BTreeSet;
+
 use metropod_journal::media::{IoRequest, MediaError};
 
-use super::active::{Active, Doubt};
+use super::active::{Active, Doubt, Origin, Placed};
 use super::read::LOOKUPS_AT_ONCE;
 use super::{Inner, Store, WriteError};
 use crate::digest::{Digest, Domain};
 use crate::files::remove_detached;
-use crate::location::{Location, SEGMENTS_MAX};
+use crate::location::{Location, SEGMENTS_MAX, SegmentId};
 use crate::reduce::Payload;
 use crate::segment::{SEGMENT_DIR, Stream, segment_path};
 
-const STREAMS: usize = 3;
+const STREAMS: usize = Stream::ALL.len();
 
 /// What only the flow that has the turn may touch.
 #[derive(Default)]
@@ -67,18 +69,39 @@ impl Store {
         digest: Digest,
         found: Option<Location>,
     ) -> Result<(), WriteError> {
-        let Some((domain, payload)) = self.lock().next_to_place(&digest, found.is_some()) else {
+        let Some((domain, payload)) = self.lock().next_to_place(&digest, found) else {
             return Ok(());
         };
         let stream = Stream::of(domain);
         self.make_room(writer, stream, &payload).await?;
         let active = writer.active[stream as usize].as_mut().expect("make_room leaves an open segment");
-        let location = active.append(domain, digest, &payload, found);
+        let location = active.append(domain, digest, &payload, Origin::Staged { replaced: found });
         self.lock().set_placed(&digest, location);
-        if active.buffer.len() >= self.shared.config.write_bytes {
-            self.write_out(writer, stream).await?;
+        self.write_out_if_full(writer, stream).await
+    }
+
+    /// Copies a record that lies at `from`; it counts once it is hardened.
+    pub(super) async fn place_moved(
+        &self,
+        writer: &mut Writer,
+        from: Location,
+        domain: Domain,
+        digest: Digest,
+        payload: &Payload,
+    ) -> Result<(), WriteError> {
+        let stream = Stream::of_survivors(domain);
+        self.make_room(writer, stream, payload).await?;
+        let active = writer.active[stream as usize].as_mut().expect("make_room leaves an open segment");
+        active.append(domain, digest, payload, Origin::Moved { from });
+        self.write_out_if_full(writer, stream).await
+    }
+
+    async fn write_out_if_full(&self, writer: &mut Writer, stream: Stream) -> Result<(), WriteError> {
+        let is_full = |active: &Active| active.buffer.len() >= self.shared.config.write_bytes;
+        match writer.active[stream as usize].as_ref().is_some_and(is_full) {
+            true => self.write_out(writer, stream).await,
+            false => Ok(()),
         }
-        Ok(())
     }
 
     async fn make_room(
@@ -127,7 +150,7 @@ impl Store {
 
     /// Puts everything placed on stable storage.
     pub(super) async fn harden(&self, writer: &mut Writer) -> Result<(), WriteError> {
-        for stream in [Stream::Data, Stream::Node, Stream::Transfer] {
+        for stream in Stream::ALL {
             let Some(active) = &mut writer.active[stream as usize] else { continue };
             if !active.is_unsynced() {
                 continue;
@@ -172,6 +195,7 @@ impl Store {
             }
         }
         writer.closed.retain(|active| active.doubt != Doubt::None);
+        self.note_open(writer);
         match failed {
             None => Ok(()),
             Some(error) => {
@@ -196,7 +220,9 @@ impl Store {
                 }
                 _ => active.hardened,
             };
-            self.lock().requeue(active.placed.drain(kept..).map(|placed| placed.digest));
+            let staged =
+                |placed: Placed| matches!(placed.origin, Origin::Staged { .. }).then_some(placed.digest);
+            self.lock().requeue(active.placed.drain(kept..).filter_map(staged));
             active.buffer = Vec::new();
             active.sealed = false;
             active.doubt = Doubt::None;
@@ -205,6 +231,17 @@ impl Store {
             } else if kept == 0 {
                 remove_detached(&self.shared.io, segment_path(active.id));
             }
+        }
+        self.note_open(writer);
+    }
+
+    /// Tells which segments may still be written to: those are not freed, and not cleaned.
+    fn note_open(&self, writer: &Writer) {
+        let open = writer.closed.iter().chain(writer.active.iter().flatten());
+        let open: BTreeSet<SegmentId> = open.map(|active| active.id).collect();
+        let mut inner = self.lock();
+        for left in std::mem::replace(&mut inner.open, open) {
+            inner.free_if_empty(left);
         }
     }
 }
@@ -217,11 +254,15 @@ impl Writer {
 
 impl Inner {
     /// What to write for the chunk at the front of the queue; `None` if it is stored already, and then it leaves.
-    fn next_to_place(&mut self, digest: &Digest, is_stored: bool) -> Option<(Domain, Payload)> {
+    fn next_to_place(&mut self, digest: &Digest, found: Option<Location>) -> Option<(Domain, Payload)> {
         let staged = self.staged.get(digest).expect("a queued chunk is staged");
-        if !is_stored || staged.replaces {
+        let Some(found) = found.filter(|_| !staged.replaces) else {
             return Some((staged.domain, staged.payload.clone()));
-        }
+        };
+        // Records die during a turn only, and this one is ours; so what was found is still there to be referred to.
+        assert!(self.is_visible(found), "a dedupe hit is on a live record");
+        self.set_live(found);
+        let staged = self.staged.get(digest).expect("a queued chunk is staged");
         self.queued_bytes -= staged.memory_bytes();
         self.duplicates += 1;
         self.staged.remove(digest);

@@ -5,14 +5,14 @@
 use std::future::Future;
 use std::ops::Range;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use metropod_dedupe::{
     Compression, Digest, Domain, SEGMENT_BYTES_MIN, Store, StoreConfig, StoreStats, digest, pack,
 };
-use metropod_journal::media::Io;
-use metropod_journal::media::sim::SimMedia;
+use metropod_journal::media::sim::{SimMedia, SplitMix};
+use metropod_journal::media::{Completion, Io, IoQueue, IoRequest};
 
 pub const ARRAY: [u8; 16] = *b"an array of 16 B";
 
@@ -71,6 +71,11 @@ pub fn stage(store: &Store, n: u64) {
     store.stage(domain(n), digest(domain(n), &content), pack(&content, Compression::WhenItPays));
 }
 
+pub fn replace(store: &Store, n: u64) {
+    let content = content(n);
+    store.replace(domain(n), digest(domain(n), &content), pack(&content, Compression::WhenItPays));
+}
+
 pub fn stage_all(store: &Store, numbers: Range<u64>) {
     numbers.for_each(|n| stage(store, n));
 }
@@ -97,4 +102,29 @@ pub fn stored(stats: StoreStats) -> (u64, u64, u64) {
 pub fn seeds(default: u64) -> Range<u64> {
     let count = option_env!("METROPOD_SEEDS").and_then(|count| count.parse().ok()).unwrap_or(default);
     0..count
+}
+
+/// Keeps requests until the test answers them.
+#[derive(Clone, Default)]
+pub struct Later(Arc<Mutex<Vec<(IoRequest, Completion)>>>);
+
+impl IoQueue for Later {
+    fn submit(&self, request: IoRequest, completion: Completion) {
+        self.0.lock().expect("no flow panicked").push((request, completion));
+    }
+}
+
+impl Later {
+    /// Answers one waiting request, any of them; `false` if there is none.
+    pub fn answer(&self, media: &SimMedia, random: &mut SplitMix) -> bool {
+        let mut waiting = self.0.lock().expect("no flow panicked");
+        if waiting.is_empty() {
+            return false;
+        }
+        let index = random.below(waiting.len() as u64) as usize;
+        let (request, completion) = waiting.swap_remove(index);
+        drop(waiting);
+        completion.complete(request.run(media));
+        true
+    }
 }
