@@ -1,3 +1,5 @@
+//! What simulated media do to writes that were not synced, and to names.
+
 use super::*;
 
 const CACHED: Durability = Durability::Cached;
