@@ -3,6 +3,8 @@
 //! ```text
 //! CreatePod ─► Machine::found, checkpoint ─► answered when the manifest is durable
 //! Change    ─► Submit ─► answered when applied
+//! Destroy   ─► Submit, with the pod's time and delay noted ─► answered when applied
+//! Freeze    ─► answered at once, nothing is written
 //! Stretch   ─► Invite frame ─► joiner: Machine::invited, checkpoint ─► InviteAnswer ─► INVITE entry ─► answered when applied
 //! ```
 

@@ -246,7 +246,9 @@ impl Array {
             return;
         }
         found.review_chores(now);
+        // Of what waits, some may be refused by now.
         self.meters.review();
+        self.review_admission = true;
         let preferred = found.namespace.preferred;
         // An invitation is news once: a link that is up already must not be said to be up again, it would end the session.
         let invited = found.invites().filter(|_| found.machine.setup().peer.is_none());

@@ -5,8 +5,8 @@
 //! ```
 //! - R1: nothing is written or removed before the manifest, the layers, the store's segments and the whole journal were
 //!   read and understood: a directory that is refused is as it was.
-//! - R2: journal records of pods that the manifest does not name belong to a pod whose making was never answered;
-//!   they are skipped.
+//! - R2: journal records of pods that the manifest does not name belong to a pod whose making was never answered, or to
+//!   one that was eradicated; they are skipped.
 //! - R3: an entry above the manifest's applied index is applied again, from the journal, in log order.
 //! - R4: a lost `CURRENT` never makes an array empty. The newest manifest stands in for it: it is durable together with
 //!   all that it names before `CURRENT` can say so. Only the very first one may be torn, before anybody had an answer.
