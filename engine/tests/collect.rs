@@ -70,8 +70,8 @@ async fn hosts_overwrite_many_times_what_the_array_can_hold_and_eradicated_conte
     let mut versions = BTreeMap::new();
     let mut state = 7_u64;
     let mut most = 0;
-    // Six times the capacity, over a volume of a third of it.
-    for version in 1..=6 * capacity_bytes / STRIDE {
+    // Twice the capacity, over a volume of a third of it.
+    for version in 1..=2 * capacity_bytes / STRIDE {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let offset = (state >> 33) % (128 * MIB / STRIDE) * STRIDE;
         write(&volume, version, offset).unwrap();
