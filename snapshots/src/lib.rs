@@ -19,6 +19,8 @@ mod chunk_store;
 mod compare;
 mod diff;
 mod fold;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod gather;
 mod image;
 mod layer;
