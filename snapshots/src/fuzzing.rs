@@ -40,7 +40,7 @@ fn repair(bytes: &mut [u8]) {
 }
 
 /// Blocks of the volumes in `tree`; deeper trees are only read in part.
-const SIZE_BLOCKS: u64 = 2 * (FANOUT * FANOUT) as u64;
+const SIZE_BLOCKS: u64 = 512;
 
 /// Most turns that a flow leaves to others.
 const POLLS_MAX: usize = 1 << 20;
@@ -52,7 +52,7 @@ fn tree(input: &[u8]) {
     let Some(([height, first, one, two], nodes)) = input.split_first_chunk::<4>() else { return };
     let nodes = Nodes::with_capacity(Made(nodes.into()), 8);
     let height = 1 + height % HEIGHT_MAX;
-    let deep = height > 3;
+    let deep = height > 2;
     let size_bytes = if deep { crate::SIZE_BYTES_MAX } else { SIZE_BLOCKS * crate::BLOCK_BYTES };
     let root = |name: u8| Some(Root { digest: made_name(name), height }).filter(|_| name != 0);
     let mut table = crate::Table::new();
