@@ -3,6 +3,8 @@
 mod dead;
 mod digest;
 mod files;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod index;
 mod location;
 mod reduce;

@@ -10,6 +10,8 @@ mod array;
 mod boot;
 mod diff;
 mod driver;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod hub;
 mod inspect;
 mod manage;

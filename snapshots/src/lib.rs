@@ -20,6 +20,8 @@ mod compare;
 mod covers;
 mod diff;
 mod fold;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod gather;
 mod image;
 mod layer;

@@ -16,6 +16,8 @@ mod pod;
 pub mod checkpoint;
 pub mod codec;
 pub mod door;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod journal_record;
 pub mod manifest;
 pub mod names;
