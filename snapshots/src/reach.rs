@@ -85,9 +85,12 @@ pub async fn mark_reachable<S: NodeStore, M: Marker>(
     Ok(walk.reached)
 }
 
+/// Layers, oldest first.
+type Stack = Vec<Arc<Layer>>;
+
 /// Every layer, with what lies over it in the images that have it.
 fn layers_of(images: &[Image]) -> Vec<(Arc<Layer>, Covers)> {
-    let mut over: BTreeMap<LayerId, (Arc<Layer>, Vec<Vec<Arc<Layer>>>)> = BTreeMap::new();
+    let mut over: BTreeMap<LayerId, (Arc<Layer>, Vec<Stack>)> = BTreeMap::new();
     for image in images {
         for (at, layer) in image.layers().iter().enumerate() {
             let found = over.entry(layer.id()).or_insert_with(|| (layer.clone(), Vec::new()));
@@ -99,7 +102,7 @@ fn layers_of(images: &[Image]) -> Vec<(Arc<Layer>, Covers)> {
 
 /// Every tree, with what lies over it in the images that have it.
 fn trees_of(images: &[Image]) -> Vec<(Root, Covers)> {
-    let mut over: BTreeMap<(u8, Digest), Vec<Vec<Arc<Layer>>>> = BTreeMap::new();
+    let mut over: BTreeMap<(u8, Digest), Vec<Stack>> = BTreeMap::new();
     for image in images {
         if let Some(root) = image.root() {
             over.entry((root.height, root.digest)).or_default().push(image.layers().to_vec());
