@@ -150,14 +150,24 @@ pub fn reduce_blocks(blocks: &[u8], compression: Compression) -> Vec<Reduced> {
 
 /// The stored form of `content`, which may be a data block or a node; at most [`RAW_BYTES_MAX`] bytes.
 pub fn pack(content: &[u8], compression: Compression) -> Payload {
+    pack_lz4(content, compression).unwrap_or_else(|| Payload::raw(Bytes::copy_from_slice(content)))
+}
+
+fn pack_lz4(content: &[u8], compression: Compression) -> Option<Payload> {
     assert!(content.len() <= RAW_BYTES_MAX, "content is cut before it is packed");
-    if compression == Compression::WhenItPays
-        && content.len() > LZ4_SAVING_BYTES_MIN
-        && let Some(bytes) = compress(content)
-    {
-        return Payload { form: Form::Lz4, raw_len: content.len() as u32, bytes };
+    if compression == Compression::Never || content.len() <= LZ4_SAVING_BYTES_MIN {
+        return None;
     }
-    Payload::raw(Bytes::copy_from_slice(content))
+    let bytes = compress(content)?;
+    Some(Payload { form: Form::Lz4, raw_len: content.len() as u32, bytes })
+}
+
+/// As [`pack`]; content that stays as it is is shared, not copied.
+pub fn pack_shared(content: Bytes, compression: Compression) -> Payload {
+    match pack_lz4(&content, compression) {
+        Some(packed) => packed,
+        None => Payload::raw(content),
+    }
 }
 
 /// The content of a payload. Bounded; an error, never a panic, on any input.
@@ -184,6 +194,23 @@ pub fn verify(domain: Domain, name: &Digest, payload: &Payload) -> Result<Bytes,
         return Err(ExpandError::Digest);
     }
     Ok(content)
+}
+
+/// The same for many data blocks: which payloads hold the content that they are named after. Whole blocks are hashed
+/// side by side.
+pub fn verify_blocks<'a>(named: impl IntoIterator<Item = (&'a Digest, &'a Payload)>) -> Vec<bool> {
+    let (names, contents): (Vec<&Digest>, Vec<Option<Bytes>>) =
+        named.into_iter().map(|(name, payload)| (name, expand(payload).ok())).unzip();
+    let block = |content: &'_ Option<Bytes>| content.as_ref().is_some_and(|bytes| bytes.len() == BLOCK_BYTES);
+    let blocks = contents.iter().filter(|content| block(content)).flatten();
+    let blocks: Vec<&[u8; BLOCK_BYTES]> = blocks.filter_map(|bytes| bytes.first_chunk()).collect();
+    let mut digests = digest_blocks(Domain::Data, &blocks).into_iter();
+    let holds = |(name, content): (&Digest, &Option<Bytes>)| match content {
+        None => false,
+        Some(_) if block(content) => digests.next() == Some(*name),
+        Some(bytes) => digest(Domain::Data, bytes) == *name,
+    };
+    names.into_iter().zip(&contents).map(holds).collect()
 }
 
 /// Whether all bytes are zero.
