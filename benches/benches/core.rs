@@ -15,7 +15,9 @@ use metropod_benches::park::block_on;
 use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::{Manage, Operation, Piece};
 use metropod_core::task::Task;
-use metropod_core::{Array, ArrayConfig, BulkPort, Command, Effect, Fetch, Input, Managed, Source};
+use metropod_core::{
+    Array, ArrayConfig, BulkPort, Command, Effect, Fetch, Input, Managed, OverlayLimits, Source,
+};
 use metropod_dedupe::{Compression, Reduced, StoreConfig, reduce};
 use metropod_journal::media::sim::SimMedia;
 use metropod_journal::media::{Durability, Io, Media};
@@ -58,6 +60,7 @@ impl Site {
             me: ME,
             journal,
             store: StoreConfig::new(ME.0),
+            overlay: OverlayLimits::default(),
             settings: Settings::default(),
             seed: [3; 32],
         };

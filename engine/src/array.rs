@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use metropod_core::names::{BadName, Name};
 use metropod_core::operation::Manage;
-use metropod_core::{ArrayConfig, Command, Input, ManageError as Refusal, Managed};
+use metropod_core::{ArrayConfig, Command, Input, ManageError as Refusal, Managed, OverlayLimits};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
 use metropod_journal::media::real::{OpenDirError, RealMedia};
@@ -28,6 +28,9 @@ use crate::volume::Volume;
 
 /// Journal budget of [`Options::new`], in bytes.
 pub const JOURNAL_BYTES_DEFAULT: u64 = 1 << 30;
+
+/// Entries of [`Options::overlay_entries`] in [`Options::new`].
+pub const OVERLAY_ENTRIES_DEFAULT: usize = metropod_core::OVERLAY_ENTRIES_DEFAULT;
 
 /// Smallest journal budget, in bytes.
 pub const JOURNAL_BYTES_MIN: u64 = 128 << 20;
@@ -50,6 +53,9 @@ pub struct Options {
     pub mediator: Option<SocketAddr>,
     /// Journal budget, at least [`JOURNAL_BYTES_MIN`], in bytes.
     pub journal_bytes: u64,
+    /// Changed blocks kept in memory before they are folded into the volumes' trees, at about 40 bytes each. More of them
+    /// cost fewer bytes on the device.
+    pub overlay_entries: usize,
 }
 
 impl Options {
@@ -62,6 +68,7 @@ impl Options {
             advertise: None,
             mediator: None,
             journal_bytes: JOURNAL_BYTES_DEFAULT,
+            overlay_entries: OVERLAY_ENTRIES_DEFAULT,
         }
     }
 }
@@ -410,7 +417,9 @@ pub(crate) fn core_config(options: &Options, identity: &Identity) -> Result<Arra
         budget_bytes: options.journal_bytes,
         ..JournalConfig::new(me.0, u64::from_le_bytes(salt))
     };
-    Ok(ArrayConfig { me, journal, store: StoreConfig::new(me.0), settings: Settings::default(), seed })
+    let overlay = OverlayLimits { entries_max: options.overlay_entries, ..OverlayLimits::default() };
+    let store = StoreConfig::new(me.0);
+    Ok(ArrayConfig { me, journal, store, overlay, settings: Settings::default(), seed })
 }
 
 fn split_volume(name: &str) -> Result<(&str, &str), ManageError> {

@@ -26,7 +26,8 @@ pub mod mediator;
 pub mod wire;
 
 pub use array::{
-    Array, ConnectError, JOURNAL_BYTES_DEFAULT, JOURNAL_BYTES_MIN, ManageError, OpenError, Options,
+    Array, ConnectError, JOURNAL_BYTES_DEFAULT, JOURNAL_BYTES_MIN, ManageError, OVERLAY_ENTRIES_DEFAULT,
+    OpenError, Options,
 };
 pub use diff::{Diff, DiffRange};
 pub use inspect::{

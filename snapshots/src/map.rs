@@ -79,11 +79,11 @@ impl VolumeMap {
         Ok(())
     }
 
-    /// Takes over what was made of layers under the table; see [`Image::reworked`].
-    pub fn rework(&mut self, rework: &Rework) {
-        if let Some(base) = self.base.reworked(rework) {
-            self.base = base;
-        }
+    /// Takes over what was made of layers under the table, see [`Image::reworked`], and gives what was there before:
+    /// dropping its layers may take long.
+    pub fn rework(&mut self, rework: &Rework) -> Option<Image> {
+        let base = self.base.reworked(rework)?;
+        Some(std::mem::replace(&mut self.base, base))
     }
 
     /// What lies under the table: the last frozen point.

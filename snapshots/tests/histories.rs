@@ -172,7 +172,7 @@ impl History {
                 self.oracle.set(block, Slot::Data(chunk(2000)));
                 self.freeze();
             }
-            self.map.rework(&rework);
+            drop(self.map.rework(&rework));
             for point in &mut self.points {
                 if self.chance.below(20) > 0 {
                     point.image = point.image.reworked(&rework).unwrap_or(point.image.clone());

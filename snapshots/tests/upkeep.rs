@@ -87,7 +87,7 @@ impl Kept {
                     Rework::Folded { from, into }
                 }
             };
-            self.volumes.iter_mut().for_each(|volume| volume.rework(&rework));
+            self.volumes.iter_mut().for_each(|volume| drop(volume.rework(&rework)));
             let points = self.points.iter_mut().map(|point| &mut point.image);
             for image in points.chain(&mut self.fence) {
                 *image = image.reworked(&rework).unwrap_or(image.clone());

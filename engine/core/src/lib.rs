@@ -30,4 +30,5 @@ pub use catchup::CatchUp;
 pub use door::{Alarm, Channel, Command, Effect, HostError, Input, ManageError, Managed, Source};
 pub use fetch::{Extent, Fetch};
 pub use layer_ids::LayerIds;
+pub use metropod_snapshots::{ENTRIES_MAX as OVERLAY_ENTRIES_DEFAULT, Limits as OverlayLimits};
 pub use pod::Pod;

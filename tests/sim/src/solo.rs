@@ -13,15 +13,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use metropod_core::names::{Name, SnapshotId, VolumeId};
 use metropod_core::operation::{BLOCK_BYTES, Manage};
-use metropod_core::task::Task;
+use metropod_core::task::{Finished, Task};
 use metropod_core::{
-    Array, ArrayConfig, BulkPort, Command, Effect, HostError, Input, ManageError, Managed, Source,
+    Array, ArrayConfig, BulkPort, Command, Effect, HostError, Input, ManageError, Managed, OverlayLimits,
+    Source,
 };
 use metropod_dedupe::StoreConfig;
 use metropod_journal::media::sim::SimMedia;
 use metropod_journal::media::{Durability, Io, Media};
 use metropod_journal::{Append, JournalConfig};
 use metropod_protocol::{ArrayId, PodId, RequestId, Settings, Span, Time};
+use metropod_snapshots::Rework;
 
 use crate::executor::run;
 use crate::oracle::{Oracle, SECTOR_BYTES};
@@ -32,6 +34,10 @@ use things::Thing;
 
 /// Size of the volumes, in bytes: small, so that writes meet.
 const VOLUME_BYTES: u64 = 1 << 20;
+
+/// Entries and layers that are kept: so few that every run merges and folds.
+const OVERLAY_ENTRIES: usize = 60;
+const OVERLAY_LAYERS: usize = 2;
 
 /// Snapshots compared at each check.
 const SNAPSHOTS_CHECKED: usize = 2;
@@ -57,6 +63,10 @@ pub struct Counts {
     pub checked_bytes: u64,
     /// Things that managers did to clones.
     pub churned: u64,
+    /// Runs of layers merged.
+    pub merges: u64,
+    /// Stacks of layers folded.
+    pub folds: u64,
 }
 
 /// See the module's text.
@@ -266,6 +276,13 @@ impl Solo {
         let task = self.tasks.swap_remove(at);
         self.counts.flows += 1;
         let finished = run(task.future);
+        if let Finished::Upkept(Ok(upkept)) = &finished {
+            match upkept.rework {
+                Some(Rework::Merged { .. }) => self.counts.merges += 1,
+                Some(Rework::Folded { .. }) => self.counts.folds += 1,
+                _ => {}
+            }
+        }
         if !self.media.is_dark() {
             self.input(Input::Finished(finished));
         }
@@ -426,7 +443,9 @@ impl Solo {
             budget_bytes: 20 << 20,
             ..JournalConfig::new(ME.0, self.random.bits())
         };
-        ArrayConfig { me: ME, journal, store: StoreConfig::new(ME.0), settings: Settings::default(), seed }
+        let overlay = OverlayLimits { entries_max: OVERLAY_ENTRIES, layers_max: OVERLAY_LAYERS };
+        let store = StoreConfig::new(ME.0);
+        ArrayConfig { me: ME, journal, store, overlay, settings: Settings::default(), seed }
     }
 
     // ---- checks

@@ -47,6 +47,9 @@ fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Co
                 std::panic::resume_unwind(panic);
             }
         };
+        assert!(counts.merges + counts.folds > 0, "seed {seed} neither merges nor folds");
+        total.merges += counts.merges;
+        total.folds += counts.folds;
         total.acknowledged += counts.acknowledged;
         total.crashes += counts.crashes;
         total.snapshots += counts.snapshots;
@@ -54,6 +57,7 @@ fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Co
         total.checked_bytes += counts.checked_bytes;
         total.churned += counts.churned;
     }
+    assert!(total.merges > seeds && total.folds > seeds, "layers are merged and folded: {total:?}");
     println!("{seeds} seeds: {total:?}");
     assert!(total.acknowledged > seeds && total.crashes > seeds, "the runs do something: {total:?}");
     total

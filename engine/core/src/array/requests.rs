@@ -146,7 +146,7 @@ impl Array {
     }
 
     fn has_room(&self) -> bool {
-        self.store.staged_bytes() < STAGED_BYTES_MAX && self.has_journal_room()
+        self.store.staged_bytes() < STAGED_BYTES_MAX && self.has_journal_room() && self.has_layer_room()
     }
 
     fn submit_host(&mut self, now: Time, request: RequestId, pod: PodId, operation: &Operation) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use metropod_core::task::{Finished, WaitsFor};
-use metropod_core::{Array, ArrayConfig, BulkPort, Channel, Effect, Input};
+use metropod_core::{Array, ArrayConfig, BulkPort, Channel, Effect, Input, OverlayLimits};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::media::sim::SimMedia;
 use metropod_journal::media::{Completion, Durability, Io, IoRequest, Media};
@@ -166,7 +166,9 @@ impl Site {
             budget_bytes: 20 << 20,
             ..JournalConfig::new(me.0, random.bits())
         };
-        ArrayConfig { me, journal, store: StoreConfig::new(me.0), settings: Settings::default(), seed }
+        let overlay = OverlayLimits { entries_max: 60, layers_max: 2 };
+        let store = StoreConfig::new(me.0);
+        ArrayConfig { me, journal, store, overlay, settings: Settings::default(), seed }
     }
 }
 
