@@ -266,6 +266,35 @@ mod tests {
     }
 
     #[test]
+    fn payloads_checked_together_are_judged_as_each_alone() {
+        let named = |seed: u64| {
+            let length = [BLOCK_BYTES, BLOCK_BYTES, 512, BLOCK_BYTES + 1][seed as usize % 4];
+            let mut content = noise(seed, length);
+            if seed.is_multiple_of(3) {
+                content[..length / 2].fill(7);
+            }
+            let mut payload = pack(&content, Compression::WhenItPays);
+            let mut name = digest(Domain::Data, &content);
+            match seed % 7 {
+                1 => name.0[31] ^= 1,
+                2 => payload.raw_len += 1,
+                3 => {
+                    payload.bytes = Bytes::from(payload.bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>())
+                }
+                _ => {}
+            }
+            (name, payload)
+        };
+        for count in [0, 1, 5, 16, 40] {
+            let all: Vec<(Digest, Payload)> = (0..count).map(named).collect();
+            let alone: Vec<bool> =
+                all.iter().map(|(name, payload)| verify(Domain::Data, name, payload).is_ok()).collect();
+            assert_eq!(verify_blocks(all.iter().map(|(name, payload)| (name, payload))), alone);
+            assert!(count < 16 || (alone.contains(&true) && alone.contains(&false)));
+        }
+    }
+
+    #[test]
     fn lz4_is_kept_only_when_it_saves_enough() {
         assert_eq!(pack(&noise(1, BLOCK_BYTES), Compression::WhenItPays).form, Form::Raw);
         assert_eq!(pack(&[7; BLOCK_BYTES], Compression::WhenItPays).form, Form::Lz4);

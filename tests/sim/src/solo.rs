@@ -23,7 +23,7 @@ use metropod_journal::media::sim::SimMedia;
 use metropod_journal::media::{Durability, Io, Media};
 use metropod_journal::{Append, JournalConfig};
 use metropod_protocol::{ArrayId, PodId, RequestId, Settings, Span, Time};
-use metropod_snapshots::Rework;
+use metropod_snapshots::{Image, Rework, VolumeMap};
 
 use crate::executor::run;
 use crate::oracle::{Oracle, SECTOR_BYTES};
@@ -35,9 +35,10 @@ use things::Thing;
 /// Size of the volumes, in bytes: small, so that writes meet.
 const VOLUME_BYTES: u64 = 1 << 20;
 
-/// Entries and layers that are kept: so few that every run merges and folds.
-const OVERLAY_ENTRIES: usize = 60;
-const OVERLAY_LAYERS: usize = 2;
+/// Entries of layers that are kept: so few that every run merges and folds.
+pub const OVERLAY_ENTRIES: usize = 16;
+/// Layers of one image that are kept.
+const OVERLAY_LAYERS: usize = 1;
 
 /// Snapshots compared at each check.
 const SNAPSHOTS_CHECKED: usize = 2;
@@ -135,12 +136,40 @@ impl Solo {
         for _ in 0..steps {
             self.step();
         }
+        self.ask_checkpoint();
         self.settle();
         self.check_all();
         if self.churning {
             self.wait_for_ends();
         }
         self.counts
+    }
+
+    /// Takes snapshots with writes between them; gives the most entries that the layers of all volumes and snapshots
+    /// had when the array was at rest, and the most layers of one.
+    pub fn many_snapshots(&mut self, snapshots: u64) -> (usize, usize) {
+        let (mut entries_max, mut layers_max) = (0, 0);
+        for number in 0..snapshots {
+            self.send_write();
+            self.send_write();
+            self.take_snapshot();
+            if number % 16 == 0 {
+                self.ask_checkpoint();
+            }
+            self.settle();
+            let pod = self.array.as_ref().and_then(|array| array.pod(POD)).expect("no power is cut");
+            let maps = pod.namespace().volumes.keys().filter_map(|id| pod.volume_map(*id));
+            let images = pod.namespace().snapshots.keys().filter_map(|id| pod.snapshot_image(*id));
+            let images = maps.map(VolumeMap::image).chain(images);
+            let mut entries = BTreeMap::new();
+            for layers in images.map(Image::layers) {
+                layers_max = layers_max.max(layers.len());
+                entries.extend(layers.iter().map(|layer| (layer.id(), layer.len())));
+            }
+            entries_max = entries_max.max(entries.values().sum());
+        }
+        self.check_all();
+        (entries_max, layers_max)
     }
 
     /// Hash over everything that happened.

@@ -2,7 +2,7 @@
 
 use metropod_core::namespace::Limits;
 use metropod_protocol::Span;
-use metropod_sim::solo::{Counts, Solo};
+use metropod_sim::solo::{Counts, OVERLAY_ENTRIES, Solo};
 
 /// Steps of one run.
 const STEPS: u64 = 300;
@@ -35,6 +35,19 @@ fn hosts_get_the_rate_that_a_volume_is_limited_to() {
     let bytes = ms(solo.time_of(Limits { iops: 0, bytes_per_s: 1 << 20 }, 200));
     assert!((1_480..=1_570).contains(&bytes), "1600 KiB at 1 MiB a second: {bytes} ms");
     assert!(ms(solo.time_of(Limits { iops: 0, bytes_per_s: 0 }, 200)) < 100);
+}
+
+#[test]
+fn layers_of_many_snapshots_stay_within_their_budget() {
+    for seed in 0..4 {
+        let mut solo = Solo::new(seed);
+        let (entries, layers) = solo.many_snapshots(150);
+        println!("seed {seed}: {entries} entries, {layers} layers at most");
+        assert!(entries <= OVERLAY_ENTRIES + 40, "seed {seed}: {entries} entries");
+        assert!(layers <= 8, "seed {seed}: {layers} layers");
+        let counts = solo.run(100);
+        assert!(counts.folds > 50, "seed {seed}: {counts:?}");
+    }
 }
 
 fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Counts {
