@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use metropod_core::names::{BadName, Name};
 use metropod_core::operation::Manage;
-use metropod_core::{ArrayConfig, Command, Input, ManageError as Refusal, Managed, OverlayLimits};
+use metropod_core::{
+    ArrayConfig, CollectConfig, Command, Input, ManageError as Refusal, Managed, OverlayLimits,
+};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
 use metropod_journal::media::real::{OpenDirError, RealMedia};
@@ -418,8 +420,15 @@ pub(crate) fn core_config(options: &Options, identity: &Identity) -> Result<Arra
         ..JournalConfig::new(me.0, u64::from_le_bytes(salt))
     };
     let overlay = OverlayLimits { entries_max: options.overlay_entries, ..OverlayLimits::default() };
-    let store = StoreConfig::new(me.0);
-    Ok(ArrayConfig { me, journal, store, overlay, settings: Settings::default(), seed })
+    Ok(ArrayConfig {
+        me,
+        journal,
+        store: StoreConfig::new(me.0),
+        overlay,
+        settings: Settings::default(),
+        collect: CollectConfig::default(),
+        seed,
+    })
 }
 
 fn split_volume(name: &str) -> Result<(&str, &str), ManageError> {

@@ -60,6 +60,11 @@ impl Background {
         !self.preparing_segment && !self.destaging && self.checkpointing.is_none() && self.merging == 0
     }
 
+    /// Whether no checkpoint is under way, whose names no root shows.
+    pub(super) fn lets_a_pass_begin(&self) -> bool {
+        self.checkpointing.is_none()
+    }
+
     /// Asks for a checkpoint that captures what is there now; returns the number it will have at the earliest.
     pub(super) fn want_checkpoint(&mut self) -> u64 {
         self.wanted = true;
@@ -87,6 +92,7 @@ impl Array {
                 async move { Finished::Destaged(store.destage().await.map_err(FlowError::from)) },
             );
         }
+        self.collect(now);
         if self.background.checkpointing.is_none()
             && self.background.retries.may_start(Kind::Checkpoint)
             && (self.background.wanted || (self.is_journal_pressed() && self.would_checkpoint_free()))
@@ -102,12 +108,15 @@ impl Array {
             Finished::Destaged(result) => {
                 self.background.destaging = false;
                 self.note(now, Kind::Destage, result.err());
+                self.collection.review();
             }
             Finished::Checkpointed(Ok(done)) => self.checkpoint_done(now, *done),
             Finished::Checkpointed(Err(error)) => self.checkpoint_failed(now, error),
             Finished::Merged { pod, number, result } => self.merged(now, pod, number, result),
             Finished::Upkept(result) => self.upkept(now, result),
             Finished::Turn => self.rework_some(),
+            Finished::Marked(result) => self.marked(now, result),
+            Finished::Swept(swept) => self.swept(now, swept),
             Finished::Sent { pod, round, result } => self.round_sent(now, pod, round, result),
             Finished::Received { pod, round, result } => self.round_received(pod, round, result),
         }
@@ -286,6 +295,8 @@ impl Array {
         self.commands_after_checkpoint(now, done.number);
         self.adopt_packed(done.packed);
         self.upkeep.want();
+        self.collected_until(now, done.number);
+        self.collection.review();
     }
 
     fn checkpoint_failed(&mut self, now: Time, error: FlowError) {

@@ -11,6 +11,7 @@
 
 mod background;
 mod closing;
+mod collect;
 mod commands;
 mod effects;
 mod limits;
@@ -38,11 +39,13 @@ use crate::array::closing::Closing;
 use crate::array::windows::Windows;
 use crate::checkpoint::{LayerPlaces, RunBytes};
 use crate::door::{Channel, Effect, Input};
+use crate::frozen::GivenOut;
 use crate::layer_ids::LayerIds;
 use crate::names::Name;
 use crate::operation::Operation;
 use crate::pod::Pod;
 
+pub use collect::{CollectConfig, CollectCounts, Swept};
 pub use open::OpenError;
 pub use peers::BulkPort;
 
@@ -63,6 +66,8 @@ pub struct ArrayConfig {
     pub store: metropod_dedupe::StoreConfig,
     /// What layers of maps may take in memory.
     pub overlay: Limits,
+    /// When space is collected.
+    pub collect: CollectConfig,
     /// Timers.
     pub settings: Settings,
     /// Fresh random bytes at every start.
@@ -89,6 +94,8 @@ pub struct Array {
     review_admission: bool,
     meters: limits::Meters,
     background: background::Background,
+    collection: collect::Collection,
+    frozen: GivenOut,
     upkeep: upkeep::Upkeep,
     layer_places: Arc<LayerPlaces>,
     run_bytes: RunBytes,
@@ -112,6 +119,7 @@ impl Array {
             Input::Withdraw { pod, request } => self.withdraw(now, pod, request),
             Input::Manage { request, command } => self.manage(now, request, command),
             Input::Checkpoint { request } => self.checkpoint_for(request),
+            Input::Collect { request } => self.collect_for(request),
             Input::Appended { id, result } => self.appended(now, id, result),
             Input::Finished(finished) => self.finished(now, finished),
             Input::LinkUp { peer, channel } => self.link_up(now, peer, channel),
@@ -143,7 +151,12 @@ impl Array {
         self.pods
             .values()
             .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at, pod.chore_at()])
-            .chain([self.background.retries.next(), self.closing.due_at(), self.meters.opens_at()])
+            .chain([
+                self.background.retries.next(),
+                self.collection.due_at(),
+                self.closing.due_at(),
+                self.meters.opens_at(),
+            ])
             .flatten()
             .min()
     }
@@ -208,6 +221,7 @@ impl Array {
     pub fn is_quiet(&self) -> bool {
         self.background.is_idle()
             && self.upkeep.is_idle()
+            && self.collection.is_idle()
             && self.pods.values().all(|pod| pod.in_journal.is_empty())
     }
 

@@ -27,6 +27,7 @@ use super::windows::Windows;
 use super::{Array, ArrayConfig, BulkPort, background::Background, commands::Pending};
 use crate::checkpoint::{self, CURRENT, LayerPlace, LayerPlaces, PodDraft};
 use crate::codec::DecodeError;
+use crate::frozen::GivenOut;
 use crate::journal_record::JournalRecord;
 use crate::layer_ids::LayerIds;
 use crate::manifest::{self, ManifestError};
@@ -199,6 +200,8 @@ impl Array {
             review_admission: false,
             meters: super::limits::Meters::default(),
             background: Background::after(found.number),
+            collection: super::collect::Collection::default(),
+            frozen: GivenOut::default(),
             upkeep: Upkeep::default(),
             run_bytes: checkpoint::run_bytes_of(&found.places),
             layer_places: Arc::new(found.places),

@@ -85,7 +85,8 @@ impl Array {
     /// Starts a flow if there may be work.
     pub(super) fn keep_layers(&mut self) {
         let due = self.upkeep.wanted && self.upkeep.is_idle();
-        if !due || !self.background.retries.may_start(Kind::Fold) {
+        // A pass begins when no root is being made beside the images (collect.rs, L2).
+        if !due || self.collection.is_due() || !self.background.retries.may_start(Kind::Fold) {
             return;
         }
         self.upkeep.wanted = false;
@@ -100,6 +101,7 @@ impl Array {
 
     pub(super) fn upkept(&mut self, now: Time, result: Result<Box<Upkept>, NotUpkept>) {
         self.upkeep.running = false;
+        self.collection.review();
         self.note(now, Kind::Fold, result.as_ref().err().map(|failed| failed.error));
         match result {
             Ok(upkept) => {
@@ -157,6 +159,7 @@ impl Array {
             // All were met. The old layers go with the last images that have them, in a flow (L3).
             let Reworking { reworks, of_flow, .. } = reworking;
             self.upkeep.wanted |= of_flow;
+            self.collection.review();
             self.run("drop layers", async move {
                 drop((replaced, reworks));
                 Finished::Turn
