@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use metropod_core::names::{BadName, Name};
 use metropod_core::operation::Manage;
-use metropod_core::{ArrayConfig, CollectConfig, Command, Input, ManageError as Refusal, Managed};
+use metropod_core::{
+    ArrayConfig, CollectConfig, Command, Input, ManageError as Refusal, Managed, OverlayLimits,
+};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
 use metropod_journal::media::real::{OpenDirError, RealMedia};
@@ -28,6 +30,9 @@ use crate::volume::Volume;
 
 /// Journal budget of [`Options::new`], in bytes.
 pub const JOURNAL_BYTES_DEFAULT: u64 = 1 << 30;
+
+/// Entries of [`Options::overlay_entries`] in [`Options::new`].
+pub const OVERLAY_ENTRIES_DEFAULT: usize = metropod_core::OVERLAY_ENTRIES_DEFAULT;
 
 /// Smallest journal budget, in bytes.
 pub const JOURNAL_BYTES_MIN: u64 = 128 << 20;
@@ -57,6 +62,9 @@ pub struct Options {
     /// The journal, the index and the maps come on top. With a capacity the array collects in time; without one it
     /// notices only from failing writes that there is no room left.
     pub capacity_bytes: Option<u64>,
+    /// Changed blocks kept in memory before they are folded into the volumes' trees, at about 40 bytes each. More of them
+    /// cost fewer bytes on the device.
+    pub overlay_entries: usize,
 }
 
 impl Options {
@@ -70,6 +78,7 @@ impl Options {
             mediator: None,
             journal_bytes: JOURNAL_BYTES_DEFAULT,
             capacity_bytes: None,
+            overlay_entries: OVERLAY_ENTRIES_DEFAULT,
         }
     }
 }
@@ -434,6 +443,7 @@ pub(crate) fn core_config(options: &Options, identity: &Identity) -> Result<Arra
         budget_bytes: options.journal_bytes,
         ..JournalConfig::new(me.0, u64::from_le_bytes(salt))
     };
+    let overlay = OverlayLimits { entries_max: options.overlay_entries, ..OverlayLimits::default() };
     Ok(ArrayConfig {
         me,
         journal,
@@ -441,6 +451,7 @@ pub(crate) fn core_config(options: &Options, identity: &Identity) -> Result<Arra
             capacity_bytes: options.capacity_bytes.unwrap_or(u64::MAX),
             ..StoreConfig::new(me.0)
         },
+        overlay,
         settings: Settings::default(),
         collect: CollectConfig::default(),
         seed,

@@ -29,7 +29,7 @@ pub mod wire;
 
 pub use array::{
     Array, CAPACITY_BYTES_MIN, ConnectError, JOURNAL_BYTES_DEFAULT, JOURNAL_BYTES_MIN, ManageError,
-    OpenError, Options,
+    OVERLAY_ENTRIES_DEFAULT, OpenError, Options,
 };
 pub use diff::{Diff, DiffRange};
 pub use inspect::{

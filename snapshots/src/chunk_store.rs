@@ -1,7 +1,7 @@
 //! The chunk store as walks see it: [`NodeStore`] for [`metropod_dedupe::Store`], [`Marker`] for its passes.
 
 use bytes::Bytes;
-use metropod_dedupe::{Compression, Digest, Domain, Pass, ReadError, Store, WriteError, pack};
+use metropod_dedupe::{Compression, Digest, Domain, Pass, ReadError, Store, WriteError, pack_shared};
 
 use crate::reach::Marker;
 use crate::store::NodeStore;
@@ -25,7 +25,7 @@ impl NodeStore for Store {
     type Error = ChunkStoreError;
 
     fn stage_node(&self, level: u8, digest: Digest, content: Bytes) {
-        self.stage(Domain::Node { level }, digest, pack(&content, Compression::WhenItPays));
+        self.stage(Domain::Node { level }, digest, pack_shared(content, Compression::WhenItPays));
     }
 
     async fn node(&self, level: u8, digest: Digest) -> Result<Bytes, ChunkStoreError> {

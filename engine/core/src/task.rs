@@ -1,4 +1,4 @@
-//! Flows that run beside the core: destage, checkpoint, fold, partial blocks, transfer.
+//! Flows that run beside the core: destage, checkpoint, upkeep of layers, partial blocks, transfer.
 //!
 //! A flow takes immutable inputs (frozen images, store and media handles) and ends in one [`Finished`] value, which
 //! the core applies in a step of its own. So no flow ever holds a reference into the core, and the driver may run
@@ -11,11 +11,10 @@ use metropod_dedupe::{Pass, PassError, ReadError, Reduced, WriteError};
 use metropod_journal::media::{Cause, MediaError};
 use metropod_journal::{PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::PodId;
-use metropod_snapshots::{ChunkStoreError, Image, MapError, ReachError};
+use metropod_snapshots::{ChunkStoreError, LayerId, MapError, ReachError, Rework};
 
 use crate::array::Swept;
 use crate::checkpoint::Checkpointed;
-use crate::names::VolumeId;
 use crate::namespace::PodImage;
 use crate::transfer::{AbortReason, TransferError};
 
@@ -130,14 +129,22 @@ impl FlowError {
     }
 }
 
-/// What a fold gave.
+/// What keeping layers within their limits came to, one piece of work at a time.
 #[derive(Debug)]
-pub struct Folded {
-    /// The volume's frozen point, as a tree.
-    pub into: Image,
-    /// The fork point's image of the volume and the same as a tree: two trees differ only where the volume changed, so
-    /// a resync names no more than that.
-    pub fork: Option<(Image, Image)>,
+pub struct Upkept {
+    /// Entries of all layers before the work.
+    pub entries: usize,
+    /// What was made, to be given to every image; `None`: there is nothing to do.
+    pub rework: Option<Rework>,
+}
+
+/// A group of images that could not be folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotUpkept {
+    /// Its oldest layer, if a fold failed.
+    pub oldest: Option<LayerId>,
+    /// Why.
+    pub error: FlowError,
 }
 
 /// How a flow ended.
@@ -163,17 +170,10 @@ pub enum Finished {
         /// Whole blocks.
         result: Result<Vec<(u64, Reduced)>, FlowError>,
     },
-    /// A volume's layers went into its tree.
-    Folded {
-        /// The pod.
-        pod: PodId,
-        /// The volume.
-        volume: VolumeId,
-        /// The frozen point that was folded.
-        from: Image,
-        /// The same content, as a tree.
-        result: Result<Box<Folded>, FlowError>,
-    },
+    /// Layers were merged or folded, or need not be.
+    Upkept(Result<Box<Upkept>, NotUpkept>),
+    /// A flow that only makes way for other steps, or that drops what took long to drop.
+    Turn,
     /// A pass has marked everything that its roots reach, or came to nothing.
     Marked(Result<Pass, FlowError>),
     /// A pass is over, or a step of the cleaning after it.

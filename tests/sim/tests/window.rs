@@ -7,7 +7,9 @@ use bytes::Bytes;
 use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::Manage;
 use metropod_core::task::Finished;
-use metropod_core::{Array, ArrayConfig, BulkPort, Channel, CollectConfig, Command, Effect, Input, Managed};
+use metropod_core::{
+    Array, ArrayConfig, BulkPort, Channel, CollectConfig, Command, Effect, Input, Managed, OverlayLimits,
+};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
 use metropod_journal::media::sim::SimMedia;
@@ -65,8 +67,9 @@ impl World {
             };
             let seed = [index as u8; 32];
             let settings = Settings::default();
+            let overlay = OverlayLimits::default();
             let (store, collect) = (StoreConfig::new(me.0), CollectConfig::default());
-            let config = ArrayConfig { me, journal, store, collect, settings, seed };
+            let config = ArrayConfig { me, journal, store, overlay, collect, settings, seed };
             let io = Io::inline(Arc::new(media.clone()));
             let array =
                 run(Array::open(config, io, Arc::new(bulk.clone()), now)).expect("an empty media opens");

@@ -1,31 +1,24 @@
-//! What runs beside the hot path: journal segments, destaging, checkpoints, folds, merges.
+//! What runs beside the hot path: journal segments, destaging, checkpoints, merges of partly written blocks.
 //!
-//! - B1: at most one flow of each kind runs (folds: one per volume), so that each flow's result can be applied to the
-//!   state it was started from.
+//! - B1: at most one flow of each kind runs, so that each flow's result can be applied to the state it was started from.
 //! - B2: a checkpoint captures all pods in one step; what it trims is what it captured, never what came later.
 //! - B3: a failed flow changes nothing; it is started again on the next occasion, not in a loop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use metropod_dedupe::{Compression, Store, reduce};
+use metropod_dedupe::{Compression, reduce};
 use metropod_journal::{Lsn, PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::{
     ArrayId, DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Time,
 };
-
-use metropod_snapshots::{Image, Nodes};
 
 use super::retry::{Kind, Retries};
 use super::{Array, DESTAGE_BYTES};
 use crate::catchup::{CatchUp, Flipping};
 use crate::checkpoint::{self, Checkpointed, Draft, PodDraft};
 use crate::door::{Alarm, Effect, Managed};
-use crate::names::VolumeId;
 use crate::pod::{ApplyContext, MergeRequest};
-use crate::task::{Finished, FlowError, Folded, Task, WaitsFor};
-
-/// Layers of one volume above which they are folded into its tree.
-const LAYERS_MAX: usize = 8;
+use crate::task::{Finished, FlowError, Task, WaitsFor};
 
 /// State of the background flows.
 #[derive(Default)]
@@ -41,7 +34,6 @@ pub(super) struct Background {
     pub(super) retries: Retries,
     /// A recipe whose segment could not be made yet.
     recipe: Option<SegmentRecipe>,
-    folding: BTreeSet<(PodId, VolumeId)>,
     merging: usize,
 }
 
@@ -65,16 +57,12 @@ impl Background {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        !self.preparing_segment
-            && !self.destaging
-            && self.checkpointing.is_none()
-            && self.folding.is_empty()
-            && self.merging == 0
+        !self.preparing_segment && !self.destaging && self.checkpointing.is_none() && self.merging == 0
     }
 
-    /// Whether no flow is under way whose names no root shows.
+    /// Whether no checkpoint is under way, whose names no root shows.
     pub(super) fn lets_a_pass_begin(&self) -> bool {
-        self.checkpointing.is_none() && self.folding.is_empty()
+        self.checkpointing.is_none()
     }
 
     /// Asks for a checkpoint that captures what is there now; returns the number it will have at the earliest.
@@ -111,6 +99,7 @@ impl Array {
         {
             self.start_checkpoint();
         }
+        self.keep_layers();
     }
 
     pub(super) fn finished(&mut self, now: Time, finished: Finished) {
@@ -124,14 +113,8 @@ impl Array {
             Finished::Checkpointed(Ok(done)) => self.checkpoint_done(now, *done),
             Finished::Checkpointed(Err(error)) => self.checkpoint_failed(now, error),
             Finished::Merged { pod, number, result } => self.merged(now, pod, number, result),
-            Finished::Folded { pod, volume, from, result } => {
-                self.background.folding.remove(&(pod, volume));
-                self.collection.review();
-                self.note(now, Kind::Fold, result.as_ref().err().copied());
-                if let (Ok(into), Some(found)) = (result, self.pods.get_mut(&pod)) {
-                    found.adopt_fold(volume, &from, &into);
-                }
-            }
+            Finished::Upkept(result) => self.upkept(now, result),
+            Finished::Turn => self.rework_some(),
             Finished::Marked(result) => self.marked(now, result),
             Finished::Swept(swept) => self.swept(now, swept),
             Finished::Sent { pod, round, result } => self.round_sent(now, pod, round, result),
@@ -284,6 +267,7 @@ impl Array {
             journal_from: trim,
             pods: drafts,
             places: self.layer_places.clone(),
+            run_bytes: self.run_bytes.clone(),
         };
         let (io, store) = (self.io.clone(), self.store.clone());
         self.run("checkpoint", async move {
@@ -294,7 +278,7 @@ impl Array {
     fn checkpoint_done(&mut self, now: Time, done: Checkpointed) {
         self.note(now, Kind::Checkpoint, None);
         let Some(capture) = self.background.checkpointing.take() else { return };
-        self.layer_places = done.places;
+        (self.layer_places, self.run_bytes) = (done.places, done.run_bytes);
         for pod in self.pods.values_mut() {
             pod.born_with = pod.born_with.filter(|number| *number > done.number);
         }
@@ -309,9 +293,10 @@ impl Array {
         }
         self.journal.trim(capture.trim);
         self.commands_after_checkpoint(now, done.number);
+        self.adopt_packed(done.packed);
+        self.upkeep.want();
         self.collected_until(now, done.number);
         self.collection.review();
-        self.fold_deep_volumes();
     }
 
     fn checkpoint_failed(&mut self, now: Time, error: FlowError) {
@@ -319,30 +304,6 @@ impl Array {
         // Whoever waits for a checkpoint still needs one.
         self.background.wanted = true;
         self.note(now, Kind::Checkpoint, Some(error));
-    }
-
-    fn fold_deep_volumes(&mut self) {
-        if !self.background.retries.may_start(Kind::Fold) || self.collection.is_due() {
-            return;
-        }
-        let mut deep = Vec::new();
-        for (pod, found) in &self.pods {
-            for (volume, map) in &found.maps {
-                let image = map.image();
-                if image.layers().len() > LAYERS_MAX && !self.background.folding.contains(&(*pod, *volume)) {
-                    let fork = found.fork.as_ref().and_then(|fork| fork.image.volumes.get(volume));
-                    deep.push((*pod, *volume, image.clone(), fork.cloned()));
-                }
-            }
-        }
-        for (pod, volume, from, fork) in deep {
-            self.background.folding.insert((pod, volume));
-            let nodes = self.nodes.clone();
-            self.run("fold", async move {
-                let result = fold_with_fork(&from, fork, &nodes).await.map(Box::new);
-                Finished::Folded { pod, volume, from, result }
-            });
-        }
     }
 
     pub(super) fn checkpoint_for(&mut self, request: RequestId) {
@@ -380,39 +341,4 @@ impl crate::pod::Pod {
     pub(crate) fn position_of_applied(&self) -> Position {
         self.machine.position(self.applied).expect("the last applied entry is held or is the base")
     }
-
-    /// Takes folded images in place of the layers they came from.
-    fn adopt_fold(&mut self, volume: VolumeId, from: &Image, folded: &Folded) {
-        if let Some(map) = self.maps.get_mut(&volume) {
-            // A volume that was replaced meanwhile has another base; the fold is then simply not used.
-            let _unused = map.rebase(from, &folded.into);
-        }
-        for image in self.images.values_mut() {
-            if image == from {
-                *image = folded.into.clone();
-            }
-        }
-        if let (Some(fork), Some((layered, tree))) = (&mut self.fork, &folded.fork)
-            && let Some(image) = fork.image.volumes.get_mut(&volume)
-            && image == layered
-        {
-            *image = tree.clone();
-        }
-    }
-}
-
-async fn fold_with_fork(
-    from: &Image,
-    fork: Option<Image>,
-    nodes: &Nodes<Store>,
-) -> Result<Folded, FlowError> {
-    let into = metropod_snapshots::fold(from, nodes).await?;
-    let fork = match fork {
-        Some(layered) if !layered.layers().is_empty() => {
-            let tree = metropod_snapshots::fold(&layered, nodes).await?;
-            Some((layered, tree))
-        }
-        _ => None,
-    };
-    Ok(Folded { into, fork })
 }

@@ -252,7 +252,7 @@ impl Array {
 
     /// L1, L2.
     fn begin_pass(&mut self, now: Time) {
-        if !self.background.lets_a_pass_begin() {
+        if !self.background.lets_a_pass_begin() || !self.upkeep.is_idle() {
             return;
         }
         let Some(pass) = self.store.begin_pass() else { return };

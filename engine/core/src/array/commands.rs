@@ -17,6 +17,7 @@ use crate::namespace::{Namespace, PodImage};
 use crate::operation::{Content, Manage, Operation, Target};
 use crate::peer_message::SyncFrame;
 use crate::pod::{Answer, Parts, Pod, Waiting};
+use crate::task::Finished;
 
 /// What happens once a checkpoint is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,6 +214,11 @@ impl Array {
                 Waiting::Chore => {}
             }
         }
+        let rest = (found.maps, found.images, found.fork, found.let_go);
+        self.run("drop layers", async move {
+            drop(rest);
+            Finished::Turn
+        });
         let number = self.background.want_checkpoint();
         if let Some(request) = asked {
             self.commands.after_checkpoint(number, Then::Answer(request, Managed::Done));

@@ -24,6 +24,7 @@ impl Array {
                 self.apply(now, pod);
                 self.start_receiving(now, pod);
                 self.review_reads(now, pod);
+                self.drop_let_go(pod);
             }
             self.background(now);
             self.release(now);
@@ -252,6 +253,10 @@ impl Array {
             return;
         }
         found.review_chores(now);
+        if found.maps.values().any(|map| map.image().layers().len() > self.config.overlay.layers_max) {
+            // Snapshots may be taken far more often than checkpoints.
+            self.upkeep.want();
+        }
         // Of what waits, some may be refused by now.
         self.meters.review();
         self.review_admission = true;

@@ -7,7 +7,7 @@
 //! - A2: what a machine hands out with a ticket goes into the one journal in that order; it is reported durable only
 //!   when the journal says so.
 //! - A3: nothing a checkpoint wrote is relied on, and nothing it replaces is dropped, before it is durable.
-//! - A4: host writes wait outside the machines while staged payload or the journal exceeds its bound.
+//! - A4: host writes wait outside the machines while staged payload, the journal or the maps' layers exceed their bound.
 
 mod background;
 mod closing;
@@ -20,6 +20,7 @@ mod peers;
 mod requests;
 mod retry;
 mod room;
+mod upkeep;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,11 +33,11 @@ use metropod_protocol::{
     ArrayId, Input as MachineInput, MediatorId, PodId, RequestId, Settings, Setup, Time,
 };
 
-use metropod_snapshots::Nodes;
+use metropod_snapshots::{Limits, Nodes};
 
 use crate::array::closing::Closing;
 use crate::array::windows::Windows;
-use crate::checkpoint::LayerPlaces;
+use crate::checkpoint::{LayerPlaces, RunBytes};
 use crate::door::{Channel, Effect, Input};
 use crate::frozen::GivenOut;
 use crate::layer_ids::LayerIds;
@@ -63,6 +64,8 @@ pub struct ArrayConfig {
     pub journal: JournalConfig,
     /// Store sizes.
     pub store: metropod_dedupe::StoreConfig,
+    /// What layers of maps may take in memory.
+    pub overlay: Limits,
     /// When space is collected.
     pub collect: CollectConfig,
     /// Timers.
@@ -93,7 +96,9 @@ pub struct Array {
     background: background::Background,
     collection: collect::Collection,
     frozen: GivenOut,
-    layer_places: LayerPlaces,
+    upkeep: upkeep::Upkeep,
+    layer_places: Arc<LayerPlaces>,
+    run_bytes: RunBytes,
     commands: commands::Pending,
     poisoned: Option<MediaError>,
     next_round: u64,
@@ -215,6 +220,7 @@ impl Array {
     /// Whether nothing runs in the background and everything handed to the journal is durable.
     pub fn is_quiet(&self) -> bool {
         self.background.is_idle()
+            && self.upkeep.is_idle()
             && self.collection.is_idle()
             && self.pods.values().all(|pod| pod.in_journal.is_empty())
     }

@@ -194,7 +194,9 @@ impl Array {
         match result {
             Ok(()) => {
                 let config = found.fork.as_ref().map_or(sending.to.config, |fork| fork.config);
-                found.fork = Some(ForkPoint { config, at: sending.to, image: sending.image, touched: None });
+                let point = ForkPoint { config, at: sending.to, image: sending.image, touched: None };
+                found.set_fork(Some(point));
+                self.touched.insert(pod);
                 found.catch_up_with = Some((sending.peer, sending.to));
                 if now.since(sending.began) < ROUND_SHORT {
                     found.catch_up = CatchUp::Suffix { peer: sending.peer };
@@ -207,7 +209,8 @@ impl Array {
             Err(error) => {
                 if error == FlowError::MissingBase {
                     // The joiner is not where the fork point says: begin from nothing, it costs names, not content.
-                    found.fork = None;
+                    found.set_fork(None);
+                    self.touched.insert(pod);
                 }
                 found.round_retry_at = Some(now + ROUND_RETRY_AFTER);
                 self.effects.push_back(Effect::Alarm(Alarm::TransferFailed(pod)));

@@ -158,7 +158,7 @@ impl Array {
             self.collection.review();
             return false;
         }
-        self.store.staged_bytes() < STAGED_BYTES_MAX && self.has_journal_room()
+        self.store.staged_bytes() < STAGED_BYTES_MAX && self.has_journal_room() && self.has_layer_room()
     }
 
     /// Whether the device is full, or the capacity but for what keeps the array going.

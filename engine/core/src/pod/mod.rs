@@ -99,6 +99,9 @@ pub struct Pod {
     pub(crate) merging: Option<u64>,
     pub(crate) merge_number: u64,
     pub(crate) damaged: bool,
+    /// Entries up to here hold what their digests say, but for `unsound`.
+    pub(crate) verified: Index,
+    pub(crate) unsound: Option<Index>,
     /// Ticket of everything handed to the journal and not yet durable.
     pub(crate) in_journal: VecDeque<(Lsn, Ticket)>,
     /// Where in the journal each held entry begins.
@@ -124,6 +127,8 @@ pub struct Pod {
     pub(crate) chores: chores::Chores,
     /// The pod is eradicated: the array forgets it.
     pub(crate) gone: bool,
+    /// Maps and images no longer needed: dropping their layers may take long, so no step does.
+    pub(crate) let_go: Vec<VolumeMap>,
 }
 
 /// Parts a pod is put together from.
@@ -155,6 +160,8 @@ impl Pod {
             merging: None,
             merge_number: 0,
             damaged: false,
+            verified: parts.applied,
+            unsound: None,
             in_journal: VecDeque::new(),
             entry_lsns: VecDeque::new(),
             copies: VecDeque::new(),
@@ -169,6 +176,7 @@ impl Pod {
             dropped_content: false,
             chores: chores::Chores::default(),
             gone: false,
+            let_go: Vec::new(),
         };
         pod.adopt(parts.image, parts.applied);
         pod
@@ -217,12 +225,15 @@ impl Pod {
     /// Replaces all content by a frozen point at `applied`.
     pub(crate) fn adopt(&mut self, image: PodImage, applied: Index) {
         self.namespace = image.namespace;
-        self.maps = image.volumes.into_iter().map(|(id, image)| (id, VolumeMap::from_image(image))).collect();
-        self.images = image.snapshots;
+        let maps = image.volumes.into_iter().map(|(id, image)| (id, VolumeMap::from_image(image))).collect();
+        self.let_go.extend(std::mem::replace(&mut self.maps, maps).into_values());
+        let images = std::mem::replace(&mut self.images, image.snapshots);
+        self.let_go.extend(images.into_values().map(VolumeMap::from_image));
         self.applied = applied;
         self.committed = self.committed.max(applied);
         self.unapplied.retain(|entry| entry.index > applied);
         self.merging = None;
+        (self.verified, self.unsound) = (applied, None);
     }
 
     /// Replaces content and log by the survivor's, which stands at `applied`.
@@ -232,7 +243,7 @@ impl Pod {
         self.unapplied.retain(|entry| held(entry.index));
         self.entry_lsns.retain(|(index, _)| held(*index));
         self.copies.clear();
-        self.fork = None;
+        self.set_fork(None);
         self.freeze_wanted = None;
         self.damaged = false;
         self.committed = self.machine.committed().max(applied);
@@ -288,14 +299,23 @@ impl Pod {
         for (volume, offset, length) in self.unapplied.iter().filter_map(|entry| entry.touches) {
             touched.add(volume, offset, length);
         }
-        self.fork = Some(ForkPoint { config, at, image, touched: Some(touched) });
+        self.set_fork(Some(ForkPoint { config, at, image, touched: Some(touched) }));
         self.freeze_wanted = None;
+    }
+
+    /// Puts a fork point in the place of the one that is held.
+    pub(crate) fn set_fork(&mut self, fork: Option<ForkPoint>) {
+        if let Some(before) = std::mem::replace(&mut self.fork, fork) {
+            let images = before.image.volumes.into_values().chain(before.image.snapshots.into_values());
+            self.let_go.extend(images.map(VolumeMap::from_image));
+        }
     }
 
     /// Forgets log entries after `keep`: they were never committed.
     pub(crate) fn cut(&mut self, keep: Index) {
         assert!(keep >= self.applied, "an applied entry is never cut");
         self.unapplied.retain(|entry| entry.index <= keep);
+        (self.verified, self.unsound) = (self.applied, None);
         self.cut_lsns(keep);
     }
 
