@@ -15,6 +15,7 @@ use metropod_protocol::{
 
 use metropod_snapshots::{Image, Nodes};
 
+use super::pacing::Stage;
 use super::retry::{Kind, Retries};
 use super::{Array, DESTAGE_BYTES};
 use crate::catchup::{CatchUp, Flipping};
@@ -43,6 +44,9 @@ pub(super) struct Background {
     recipe: Option<SegmentRecipe>,
     folding: BTreeSet<(PodId, VolumeId)>,
     merging: usize,
+    /// How long checkpoints take to give the journal room back, and destages to work off what is staged.
+    pub(super) checkpoint_stage: Stage,
+    pub(super) destage_stage: Stage,
 }
 
 /// What a running checkpoint captured.
@@ -93,6 +97,7 @@ impl Array {
                 || self.background.retries.lacks_space(Kind::Destage))
         {
             self.background.destaging = true;
+            self.background.destage_stage.begins(now, self.store.staged_bytes());
             let store = self.store.clone();
             self.run(
                 "destage",
@@ -103,7 +108,7 @@ impl Array {
             && self.background.retries.may_start(Kind::Checkpoint)
             && (self.background.wanted || (self.is_journal_pressed() && self.would_checkpoint_free()))
         {
-            self.start_checkpoint();
+            self.start_checkpoint(now);
         }
     }
 
@@ -112,6 +117,7 @@ impl Array {
             Finished::Segment { recipe, result } => self.segment_ready(now, recipe, result),
             Finished::Destaged(result) => {
                 self.background.destaging = false;
+                self.background.destage_stage.ends(now, result.is_ok());
                 self.note(now, Kind::Destage, result.err());
             }
             Finished::Checkpointed(Ok(done)) => self.checkpoint_done(now, *done),
@@ -194,7 +200,9 @@ impl Array {
         let was_full = self.background.retries.is_full();
         self.background.retries.note(now, kind, error);
         let is_full = self.background.retries.is_full();
-        self.review_admission |= is_full != was_full;
+        if is_full != was_full {
+            self.admission.review();
+        }
         if is_full && !was_full {
             self.effects.push_back(Effect::Alarm(Alarm::NoSpace));
         }
@@ -233,7 +241,8 @@ impl Array {
         }
     }
 
-    fn start_checkpoint(&mut self) {
+    fn start_checkpoint(&mut self, now: Time) {
+        self.background.checkpoint_stage.begins(now, self.journal.used_bytes());
         self.background.wanted = false;
         self.background.started += 1;
         let number = self.background.started;
@@ -283,6 +292,7 @@ impl Array {
 
     fn checkpoint_done(&mut self, now: Time, done: Checkpointed) {
         self.note(now, Kind::Checkpoint, None);
+        self.background.checkpoint_stage.ends(now, true);
         let Some(capture) = self.background.checkpointing.take() else { return };
         self.layer_places = done.places;
         for pod in self.pods.values_mut() {
@@ -304,6 +314,7 @@ impl Array {
 
     fn checkpoint_failed(&mut self, now: Time, error: FlowError) {
         self.background.checkpointing = None;
+        self.background.checkpoint_stage.ends(now, false);
         // Whoever waits for a checkpoint still needs one.
         self.background.wanted = true;
         self.note(now, Kind::Checkpoint, Some(error));

@@ -7,14 +7,16 @@
 //! - A2: what a machine hands out with a ticket goes into the one journal in that order; it is reported durable only
 //!   when the journal says so.
 //! - A3: nothing a checkpoint wrote is relied on, and nothing it replaces is dropped, before it is durable.
-//! - A4: host writes wait outside the machines while staged payload or the journal exceeds its bound.
+//! - A4: host writes wait outside the machines, longer the less room journal and staging have left.
 
+mod admission;
 mod background;
 mod closing;
 mod commands;
 mod effects;
 mod limits;
 mod open;
+mod pacing;
 mod peers;
 mod requests;
 mod retry;
@@ -39,9 +41,9 @@ use crate::checkpoint::LayerPlaces;
 use crate::door::{Channel, Effect, Input};
 use crate::layer_ids::LayerIds;
 use crate::names::Name;
-use crate::operation::Operation;
 use crate::pod::Pod;
 
+pub(crate) use admission::{Journaled, Kind as JournaledKind};
 pub use open::OpenError;
 pub use peers::BulkPort;
 
@@ -81,9 +83,7 @@ pub struct Array {
     seeds_drawn: u64,
     links: BTreeSet<(ArrayId, Channel)>,
     mediator: Option<MediatorId>,
-    admission: VecDeque<(RequestId, PodId, Operation)>,
-    /// What may be said to waiting requests has changed.
-    review_admission: bool,
+    admission: admission::Admission,
     meters: limits::Meters,
     background: background::Background,
     layer_places: LayerPlaces,
@@ -139,6 +139,7 @@ impl Array {
             .values()
             .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at, pod.chore_at()])
             .chain([self.background.retries.next(), self.closing.due_at(), self.meters.opens_at()])
+            .chain([self.admission.opens_at()])
             .flatten()
             .min()
     }
