@@ -129,6 +129,10 @@ pub enum Finished {
         /// The segment.
         result: Result<Spare, PrepareError>,
     },
+    /// The reserve is there.
+    ReserveMade(Result<(), MediaError>),
+    /// The reserve is given up.
+    ReserveGiven(Result<(), MediaError>),
     /// Staged payloads went to segments.
     Destaged(Result<(), FlowError>),
     /// A checkpoint is durable.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use metropod_dedupe::{Compression, Store, reduce};
+use metropod_journal::media::Cause;
 use metropod_journal::{Lsn, PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::{
     ArrayId, DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Time,
@@ -16,6 +17,7 @@ use metropod_protocol::{
 use metropod_snapshots::{Image, Nodes};
 
 use super::pacing::Stage;
+use super::reserve::Reserve;
 use super::retry::{Kind, Retries};
 use super::{Array, DESTAGE_BYTES};
 use crate::catchup::{CatchUp, Flipping};
@@ -47,6 +49,7 @@ pub(super) struct Background {
     /// How long checkpoints take to give the journal room back, and destages to work off what is staged.
     pub(super) checkpoint_stage: Stage,
     pub(super) destage_stage: Stage,
+    pub(super) reserve: Reserve,
 }
 
 /// What a running checkpoint captured.
@@ -74,6 +77,7 @@ impl Background {
             && self.checkpointing.is_none()
             && self.folding.is_empty()
             && self.merging == 0
+            && self.reserve.is_idle()
     }
 
     /// Asks for a checkpoint that captures what is there now; returns the number it will have at the earliest.
@@ -90,6 +94,7 @@ impl Array {
             return;
         }
         self.background.retries.pass(now);
+        self.tend_reserve();
         self.prepare_segment();
         if !self.background.destaging
             && self.background.retries.may_start(Kind::Destage)
@@ -115,6 +120,8 @@ impl Array {
     pub(super) fn finished(&mut self, now: Time, finished: Finished) {
         match finished {
             Finished::Segment { recipe, result } => self.segment_ready(now, recipe, result),
+            Finished::ReserveMade(result) => self.reserve_made(now, result),
+            Finished::ReserveGiven(result) => self.reserve_given(now, result),
             Finished::Destaged(result) => {
                 self.background.destaging = false;
                 self.background.destage_stage.ends(now, result.is_ok());
@@ -196,7 +203,7 @@ impl Array {
     }
 
     /// Remembers how a flow ended, so that a failing one is tried again at intervals (B3).
-    fn note(&mut self, now: Time, kind: Kind, error: Option<FlowError>) {
+    pub(super) fn note(&mut self, now: Time, kind: Kind, error: Option<FlowError>) {
         let was_full = self.background.retries.is_full();
         self.background.retries.note(now, kind, error);
         let is_full = self.background.retries.is_full();
@@ -213,6 +220,16 @@ impl Array {
     }
 
     fn prepare_segment(&mut self) {
+        // What could not be made anew may be had for nothing by now.
+        if let Some(recipe) = &mut self.background.recipe
+            && self.journal.redirect(recipe)
+        {
+            self.background.retries.may_recycle();
+        }
+        // A full device has nothing for a journal that can do without.
+        if self.background.recipe.is_some() && self.journal.makes_do() && self.background.retries.is_full() {
+            return;
+        }
         let wanted = self.background.recipe.is_some() || self.journal.wants_segment();
         let may_start = self.background.retries.may_start(Kind::Segment);
         if wanted && may_start && !self.background.preparing_segment {
@@ -232,10 +249,17 @@ impl Array {
         match result {
             Ok(spare) => {
                 self.note(now, Kind::Segment, None);
+                self.journal.grows(recipe.is_new());
                 self.journal.add_spare(spare);
             }
             Err(error) => {
+                let forgo =
+                    error.source.cause == Cause::NoSpace && recipe.is_new() && self.journal.can_make_do();
                 self.background.recipe = Some(recipe);
+                if forgo {
+                    self.journal.make_do();
+                    return self.background.retries.forgo_segment(now);
+                }
                 self.note(now, Kind::Segment, Some(FlowError::Media(error.source)));
             }
         }

@@ -19,6 +19,7 @@ mod open;
 mod pacing;
 mod peers;
 mod requests;
+mod reserve;
 mod retry;
 mod room;
 mod windows;
