@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -32,6 +32,8 @@ pub(crate) struct Hub {
     driver: OnceLock<Weak<Driver>>,
     /// Each alarm once, with the time it was told last; the newest last.
     alarms: Mutex<Vec<(Alarm, Instant)>>,
+    /// Takes link events.
+    thread: Mutex<Option<JoinHandle<()>>>,
     /// What the mediator was told last.
     fit: AtomicBool,
     events: (Sender<Option<LinkEvent>>, Receiver<Option<LinkEvent>>),
@@ -50,6 +52,7 @@ impl Hub {
             mediator: Mutex::new(None),
             driver: OnceLock::new(),
             alarms: Mutex::new(Vec::new()),
+            thread: Mutex::new(None),
             fit: AtomicBool::new(true),
             events: unbounded(),
         })
@@ -59,11 +62,15 @@ impl Hub {
     pub(crate) fn start(self: &Arc<Self>, driver: &Arc<Driver>) {
         // A hub has one driver; a second call would change nothing.
         let _first = self.driver.set(Arc::downgrade(driver));
-        let hub = self.clone();
-        thread::Builder::new()
+        let (hub, here) = (self.clone(), driver.enter_presence());
+        let thread = thread::Builder::new()
             .name("metropod-links".into())
-            .spawn(move || hub.take_events())
+            .spawn(move || {
+                let _here = here;
+                hub.take_events();
+            })
             .expect("the system can start a handful of threads");
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
 
     /// Starts asking the mediator at `address`.
@@ -91,8 +98,14 @@ impl Hub {
         })
     }
 
+    /// Takes the link events that are left, the connections' ends, and ends the session with the mediator.
     pub(crate) fn stop(&self) {
         let _taken = self.events.0.send(None);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panicked thread has ended as well.
+            let _ended = thread.join();
+        }
         // Stopping joins the client's thread, which may be inside the sink: the lock must not be held.
         let client = self.lock_mediator().take();
         drop(client);

@@ -33,6 +33,9 @@ pub enum IoError {
     /// The pod or array refused.
     #[error(transparent)]
     Refused(#[from] HostError),
+    /// The array was closed here. A write that was under way may be there or not when it is opened again.
+    #[error("the array is closed")]
+    Closed,
     /// Stored content is missing or damaged here.
     #[error("the content cannot be read at this array")]
     Unreadable,
@@ -42,7 +45,7 @@ pub enum IoError {
 ///
 /// Reads and writes are linearizable per block across both arrays of a stretched pod; a write is durable on every
 /// in-sync array when it returns. While the pod is paused operations wait. Dropping the future of a write that was
-/// not ordered yet withdraws it.
+/// not ordered yet withdraws it. Handles outlive the array: once it is closed everything is [`IoError::Closed`].
 #[derive(Clone)]
 pub struct Volume {
     driver: Arc<Driver>,
@@ -104,6 +107,7 @@ impl Volume {
         match self.drive(started) {
             Answer::Fetch(fetch) => block_on(fetch.read()).map_err(|_| IoError::Unreadable),
             Answer::Host(Err(error)) => Err(error.into()),
+            Answer::Closed => Err(IoError::Closed),
             Answer::Host(Ok(())) | Answer::Managed(_) => Err(IoError::Unreadable),
         }
     }
@@ -123,6 +127,9 @@ impl Volume {
 
     /// [`Volume::flush`] for a thread that may block.
     pub fn flush_blocking(&self) -> Result<(), IoError> {
+        if self.driver.is_stopping() {
+            return Err(IoError::Closed);
+        }
         let (pod, source) = (self.pod, self.source);
         self.driver.look(|array| match array.pod(pod) {
             None => Err(HostError::NoSuchVolume.into()),
@@ -178,6 +185,7 @@ impl Volume {
         match self.guard(started).wait().await {
             Answer::Fetch(fetch) => Ok(fetch),
             Answer::Host(Err(error)) => Err(error.into()),
+            Answer::Closed => Err(IoError::Closed),
             Answer::Host(Ok(())) | Answer::Managed(_) => Err(IoError::Unreadable),
         }
     }
@@ -267,6 +275,7 @@ impl Drop for Guard {
 fn finished(answer: Answer) -> Result<(), IoError> {
     match answer {
         Answer::Host(result) => result.map_err(IoError::from),
+        Answer::Closed => Err(IoError::Closed),
         Answer::Fetch(_) | Answer::Managed(_) => Err(IoError::Unreadable),
     }
 }
