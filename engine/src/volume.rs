@@ -6,7 +6,7 @@ use bytes::Bytes;
 use metropod_core::names::VolumeId;
 use metropod_core::operation::{BLOCK_BYTES, Operation, Piece, Share, WRITE_BYTES_MAX, shares};
 use metropod_core::task::FlowError;
-use metropod_core::{Extent, Fetch, HostError, Input, Source};
+use metropod_core::{Alarm, Extent, Fetch, HostError, Input, Source};
 use metropod_dedupe::{Compression, Reduced, reduce_blocks};
 use metropod_protocol::{PodId, RequestId, Serving};
 
@@ -73,13 +73,13 @@ impl Volume {
     /// Reads `length` bytes at `offset`, both in bytes.
     pub async fn read(&self, offset: u64, length: u64) -> Result<Bytes, IoError> {
         let fetch = self.fetch(offset, length, true).await?;
-        self.on_worker(move || block_on(fetch.read())).await.map_err(|_| IoError::Unreadable)
+        self.on_worker(move || block_on(fetch.read())).await.map_err(|error| self.unreadable(error))
     }
 
     /// Where data and zeroes are in `length` bytes at `offset`.
     pub async fn extents(&self, offset: u64, length: u64) -> Result<Vec<Extent>, IoError> {
         let fetch = self.fetch(offset, length, false).await?;
-        self.on_worker(move || block_on(fetch.extents())).await.map_err(|_| IoError::Unreadable)
+        self.on_worker(move || block_on(fetch.extents())).await.map_err(|error| self.unreadable(error))
     }
 
     /// Writes `data` at `offset`; durable on every in-sync array when it returns.
@@ -105,7 +105,7 @@ impl Volume {
         check(offset, length)?;
         let started = self.start_read(offset, length, true);
         match self.drive(started) {
-            Answer::Fetch(fetch) => block_on(fetch.read()).map_err(|_| IoError::Unreadable),
+            Answer::Fetch(fetch) => block_on(fetch.read()).map_err(|error| self.unreadable(error)),
             Answer::Host(Err(error)) => Err(error.into()),
             Answer::Closed => Err(IoError::Closed),
             Answer::Host(Ok(())) | Answer::Managed(_) => Err(IoError::Unreadable),
@@ -215,6 +215,17 @@ impl Volume {
             finished(reply.wait())?;
         }
         Ok(())
+    }
+
+    /// A read that failed is somebody's to look at, not only the reader's.
+    fn unreadable(&self, error: FlowError) -> IoError {
+        match error {
+            FlowError::Chunk(digest) => self.driver.alarm(Alarm::DamagedChunk(digest)),
+            // The worker is gone with the array.
+            FlowError::Damaged if self.driver.is_stopping() => return IoError::Closed,
+            _ => self.driver.alarm(Alarm::FlowFailed { flow: "read" }),
+        }
+        IoError::Unreadable
     }
 
     fn drive(&self, started: Started) -> Answer {

@@ -49,6 +49,8 @@ pub(crate) trait Outside: Send + Sync + 'static {
     fn queue(&self, peer: ArrayId, channel: Channel, parts: Vec<Bytes>);
     /// Writes what was queued.
     fn flush(&self);
+    /// Closes a connection.
+    fn disconnect(&self, peer: ArrayId, channel: Channel);
     /// Signs with the array's key.
     fn sign(&self, statement: &Statement) -> Bytes;
     /// Whether this array's disk is fit to take over.
@@ -97,6 +99,7 @@ struct After {
     signs: Vec<(PodId, Statement)>,
     asked: Option<Arc<dyn Asking>>,
     alarms: Vec<Alarm>,
+    disconnect: Vec<(ArrayId, Channel)>,
     changed: Vec<PodId>,
     sent: bool,
     deadline: Option<Time>,
@@ -156,6 +159,11 @@ impl Driver {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Somebody should look.
+    pub(crate) fn alarm(&self, alarm: Alarm) {
+        self.outside.alarm(alarm);
     }
 
     /// Looks at the core.
@@ -305,6 +313,7 @@ impl Driver {
                         .extend(inner.pending.take(request).map(|reply| (reply, Answer::Managed(result))));
                 }
                 Effect::StatusChanged { pod } => after.changed.push(pod),
+                Effect::Disconnect { peer, channel } => after.disconnect.push((peer, channel)),
                 Effect::Alarm(alarm) => after.alarms.push(alarm),
             }
         }
@@ -325,6 +334,9 @@ impl Driver {
         }
         for task in after.tasks {
             self.run_task(task);
+        }
+        for (peer, channel) in after.disconnect {
+            self.outside.disconnect(peer, channel);
         }
         for alarm in after.alarms {
             self.outside.alarm(alarm);

@@ -22,6 +22,7 @@ struct Nowhere;
 impl Outside for Nowhere {
     fn queue(&self, _: ArrayId, _: Channel, _: Vec<Bytes>) {}
     fn flush(&self) {}
+    fn disconnect(&self, _: ArrayId, _: Channel) {}
     fn sign(&self, _: &Statement) -> Bytes {
         Bytes::new()
     }

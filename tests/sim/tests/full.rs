@@ -72,7 +72,10 @@ impl World {
                     Effect::Run(task) => self.tasks.push_back(task),
                     Effect::Complete { result, .. } => self.completed = Some(result),
                     Effect::Managed { result, .. } => self.managed = Some(result),
-                    Effect::Fetch { .. } | Effect::StatusChanged { .. } | Effect::Alarm(_) => {}
+                    Effect::Fetch { .. }
+                    | Effect::StatusChanged { .. }
+                    | Effect::Alarm(_)
+                    | Effect::Disconnect { .. } => {}
                     Effect::Send { .. } | Effect::Mediator(_) | Effect::Sign { .. } => panic!("it is alone"),
                 }
             }

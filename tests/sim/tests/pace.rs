@@ -103,7 +103,10 @@ impl World {
                 }
                 Effect::Complete { request, result } => self.completed(request, result),
                 Effect::Managed { result, .. } => self.managed = Some(result.expect("it can be done")),
-                Effect::Fetch { .. } | Effect::StatusChanged { .. } | Effect::Alarm(_) => {}
+                Effect::Fetch { .. }
+                | Effect::StatusChanged { .. }
+                | Effect::Alarm(_)
+                | Effect::Disconnect { .. } => {}
                 Effect::Send { .. } | Effect::Mediator(_) | Effect::Sign { .. } => panic!("it is alone"),
             }
         }

@@ -13,6 +13,7 @@
 //! - A2: a pod's machine has at most [`HELD_BYTES_MAX`] of hosts' writes, or one: so much comes to the peer unasked.
 //! - A3: pods take turns; one that is held keeps no other from going on.
 //! - A4: a state record is never held back, and takes what stands before it along.
+//! - A5: a damaged pod that is in session reports no entry: its peer goes on without it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -238,6 +239,10 @@ impl Array {
                 && let Some(first) = found.in_journal.front().copied()
                 && first.lsn <= through
             {
+                if found.damaged && paced && first.kind != Kind::State && count >= free {
+                    // A5. A change of the session asks again.
+                    break;
+                }
                 if let Kind::Peers(cost) = first.kind
                     && count >= free
                     && !self.pace(now, cost)

@@ -194,9 +194,9 @@ impl Array {
                     self.after_apply(now, pod, applied);
                 }
             }
-            Err(_) => {
-                found.damaged = true;
-                self.effects.push_back(Effect::Alarm(Alarm::FlowFailed { flow: "merge" }));
+            Err(error) => {
+                self.alarm_of_chunk(error);
+                self.damaged(now, pod, Alarm::FlowFailed { flow: "merge" });
             }
         }
         self.touched.insert(pod);
@@ -213,9 +213,18 @@ impl Array {
         if is_full && !was_full {
             self.effects.push_back(Effect::Alarm(Alarm::NoSpace));
         }
+        if let Some(error) = error {
+            self.alarm_of_chunk(error);
+        }
         // A full device has an alarm of its own.
         if error.is_some_and(|error| !(is_full && error.is_no_space())) {
             self.effects.push_back(Effect::Alarm(Alarm::FlowFailed { flow: kind.name() }));
+        }
+    }
+
+    fn alarm_of_chunk(&mut self, error: FlowError) {
+        if let FlowError::Chunk(digest) = error {
+            self.effects.push_back(Effect::Alarm(Alarm::DamagedChunk(digest)));
         }
     }
 

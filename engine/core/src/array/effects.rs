@@ -92,6 +92,7 @@ impl Array {
             MachineEffect::FellBehind { .. } => {}
             MachineEffect::StatusChanged => {
                 self.admission.review();
+                self.admission.is_due(pod);
                 self.meters.review();
                 self.effects.push_back(Effect::StatusChanged { pod });
             }
@@ -243,10 +244,20 @@ impl Array {
                 false
             }
             Applied::Damaged => {
-                self.effects.push_back(Effect::Alarm(Alarm::CorruptEntry(pod)));
+                self.damaged(now, pod, Alarm::CorruptEntry(pod));
                 false
             }
         }
+    }
+
+    /// A pod that cannot go on here. It must not take over, and what it reports durable no more makes its peer leave it
+    /// behind; brought level it is sound again. Until then it pins the journal no further than by what was under way.
+    pub(super) fn damaged(&mut self, now: Time, pod: PodId, alarm: Alarm) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        found.damaged = true;
+        self.admission.review();
+        self.effects.push_back(Effect::Alarm(alarm));
+        self.step_pod(now, pod, MachineInput::DiskFailed);
     }
 
     /// Tells machine and chores of what applying changed.

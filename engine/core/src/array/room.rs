@@ -44,6 +44,9 @@ const RECORD_BYTES: u64 = 1 << 10;
 /// Share of the budget that the entries of one pod that are copied forward may take.
 const COPY_SHARE: (u64, u64) = (1, 8);
 
+/// The same for a damaged pod, which moves no further by itself: all that can have been under way.
+const COPY_SHARE_DAMAGED: (u64, u64) = (1, 2);
+
 const _: () = {
     assert!(CHECKPOINT_SHARE.0 * JOINER_SHARE.1 < JOINER_SHARE.0 * CHECKPOINT_SHARE.1);
     assert!(2 * JOINER_SHARE.0 < JOINER_SHARE.1, "nothing is delayed for a joiner");
@@ -108,7 +111,8 @@ impl Array {
 
     /// Pushes the entries after `base` again, unless that is under way or they are too many.
     fn copy_forward(&mut self, pod: PodId, base: Index) {
-        let (share, whole) = COPY_SHARE;
+        let damaged = self.pods.get(&pod).is_some_and(|found| found.damaged);
+        let (share, whole) = if damaged { COPY_SHARE_DAMAGED } else { COPY_SHARE };
         let budget = self.journal.budget_bytes();
         let left = budget.saturating_sub(self.journal_gauges()[0].used + STATE_BYTES.min(budget / 32));
         let bytes_max = (budget / whole * share).min(left);

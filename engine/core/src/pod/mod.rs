@@ -9,7 +9,8 @@
 //! - P2: a read fixes its position only while the machine says that it may serve, and is answered once every
 //!   overlapping entry that was in the log at that instant is applied.
 //! - P3: at most one merge flow runs per pod; what it was asked for is named by `merge_number`.
-//! - P4: a pod whose apply met damage applies nothing more until restart: wrong data is never served.
+//! - P4: a pod whose apply met damage applies nothing more until a restart, or until its peer has brought it level: wrong
+//!   data is never served.
 
 mod apply;
 mod chores;
