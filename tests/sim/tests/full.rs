@@ -7,7 +7,9 @@ use bytes::Bytes;
 use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::{Manage, Operation};
 use metropod_core::task::Task;
-use metropod_core::{Array, ArrayConfig, BulkPort, Command, Effect, HostError, Input, ManageError, Managed};
+use metropod_core::{
+    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, ManageError, Managed,
+};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
 use metropod_journal::media::sim::SimMedia;
@@ -134,7 +136,14 @@ fn open(media: &SimMedia, now: Time) -> Array {
         ..JournalConfig::new(ME.0, 1 + now.0)
     };
     let settings = Settings::default();
-    let config = ArrayConfig { me: ME, journal, store: StoreConfig::new(ME.0), settings, seed: [3; 32] };
+    let config = ArrayConfig {
+        me: ME,
+        journal,
+        store: StoreConfig::new(ME.0),
+        settings,
+        collect: CollectConfig::default(),
+        seed: [3; 32],
+    };
     let io = Io::inline(Arc::new(media.clone()));
     run(Array::open(config, io, Arc::new(NoPeer), now)).expect("the media opens")
 }

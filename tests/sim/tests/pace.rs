@@ -6,7 +6,9 @@ use bytes::Bytes;
 use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::Manage;
 use metropod_core::task::Task;
-use metropod_core::{Array, ArrayConfig, BulkPort, Command, Effect, HostError, Input, Managed};
+use metropod_core::{
+    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, Managed,
+};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::media::sim::SimMedia;
 use metropod_journal::media::{Durability, Io, Media};
@@ -53,7 +55,14 @@ impl World {
         let journal =
             JournalConfig { segment_bytes: 5 << 20, budget_bytes: 80 << 20, ..JournalConfig::new(ME.0, 1) };
         let settings = Settings::default();
-        let config = ArrayConfig { me: ME, journal, store: StoreConfig::new(ME.0), settings, seed: [3; 32] };
+        let config = ArrayConfig {
+            me: ME,
+            journal,
+            store: StoreConfig::new(ME.0),
+            settings,
+            collect: CollectConfig::default(),
+            seed: [3; 32],
+        };
         let io = Io::inline(Arc::new(media.clone()));
         let array = run(Array::open(config, io, Arc::new(NoPeer), now)).expect("an empty media opens");
         let mut world = World {

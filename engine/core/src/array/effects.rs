@@ -229,6 +229,7 @@ impl Array {
         match applied {
             Applied::Idle => false,
             Applied::Entry(answer) => {
+                self.note_applied(pod);
                 if self.pods.get(&pod).is_some_and(|found| found.gone) {
                     self.forget_pod(pod, answer.map(|(request, _)| request));
                     return false;
@@ -258,6 +259,11 @@ impl Array {
         self.admission.review();
         self.effects.push_back(Effect::Alarm(alarm));
         self.step_pod(now, pod, MachineInput::DiskFailed);
+    }
+
+    fn note_applied(&mut self, pod: PodId) {
+        let dropped = self.pods.get_mut(&pod).is_some_and(|found| std::mem::take(&mut found.dropped_content));
+        self.collection.applied(dropped);
     }
 
     /// Tells machine and chores of what applying changed.

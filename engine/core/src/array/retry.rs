@@ -23,6 +23,7 @@ pub(super) enum Kind {
     Checkpoint,
     Fold,
     Reserve,
+    Collect,
 }
 
 /// See the module's text.
@@ -40,12 +41,13 @@ impl Kind {
             Kind::Checkpoint => "checkpoint",
             Kind::Fold => "fold",
             Kind::Reserve => "reserve",
+            Kind::Collect => "collect",
         }
     }
 
     /// Whether hosts depend on it: without room for it nothing more can be taken in.
     fn is_needed_for_writes(self) -> bool {
-        self != Kind::Fold
+        !matches!(self, Kind::Fold | Kind::Collect)
     }
 }
 
