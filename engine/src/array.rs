@@ -15,7 +15,7 @@ use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
 use metropod_journal::media::real::{OpenDirError, RealMedia};
 use metropod_journal::media::{Io, Media};
-use metropod_protocol::{ArrayId, PodId, RequestId, Settings};
+use metropod_protocol::{ArrayId, Incarnation, PodId, RequestId, Settings};
 
 use crate::boot;
 use crate::driver::{Answer, Driver, Wait, block_on, now};
@@ -41,7 +41,10 @@ pub const JOURNAL_BYTES_MIN: u64 = 128 << 20;
 pub const CAPACITY_BYTES_MIN: u64 = 256 << 20;
 
 /// How long [`Array::close`] waits for its last checkpoint.
-const CLOSE_WITHIN: Duration = Duration::from_secs(20);
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long the end of an array waits for its threads.
+const THREADS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How an array is opened.
 #[derive(Debug, Clone)]
@@ -134,6 +137,9 @@ pub enum ManageError {
     /// No array of that name is connected.
     #[error("no array of that name is connected; see `metropod array connections`")]
     NoSuchArray,
+    /// The array was closed here. What was asked may have happened or not.
+    #[error("the array is closed")]
+    Closed,
     /// The pod or array refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -160,7 +166,8 @@ pub enum ConnectError {
     Issue(std::io::Error),
 }
 
-/// A running array. Clones are handles on the same array.
+/// A running array. Clones are handles on the same array. It ends with [`Array::close`], or when the last handle is dropped: then
+/// without a last checkpoint, so that the next open takes longer.
 ///
 /// # Example
 /// ```
@@ -187,6 +194,7 @@ pub(crate) struct Inner {
     pub(crate) name: String,
     pub(crate) id: ArrayId,
     pub(crate) driver: Arc<Driver>,
+    media: Arc<RealMedia>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) links: Mutex<Links>,
     pub(crate) address: SocketAddr,
@@ -212,40 +220,26 @@ impl Array {
         superblock::claim(&options.directory, &superblock)?;
         let incarnation = boot::next(&options.directory).map_err(OpenError::System)?;
         let config = core_config(&options, &identity)?;
-        let media: Arc<dyn Media> = Arc::new(media);
+        let media = Arc::new(media);
+        let shared: Arc<dyn Media> = media.clone();
         let hub = Hub::new(identity.clone());
-        let core =
-            block_on(metropod_core::Array::open(config, Io::inline(media.clone()), hub.clone(), now()))?;
-        let driver = Driver::start(core, media, hub.clone());
+        let io = Io::inline(shared.clone());
+        let core = block_on(metropod_core::Array::open(config, io, hub.clone(), now()))?;
+        let driver = Driver::start(core, shared, hub.clone());
         hub.start(&driver);
-        let links = Links::start(
-            LinksConfig {
-                listen: options.listen,
-                advertise: options.advertise.map(|address| address.to_string()),
-                ..LinksConfig::new(
-                    identity.clone(),
-                    incarnation,
-                    &options.name,
-                    options.directory.join("peers"),
-                )
-            },
-            hub.sink(),
-        )?;
+        let links = match reach_out(&options, &identity, incarnation, &hub) {
+            Ok(links) => links,
+            Err(error) => {
+                end(&driver, &hub, &media);
+                return Err(error);
+            }
+        };
         let address = links.address();
-        if let Some(address) = options.mediator {
-            let name = options.name.clone();
-            let config = MediatorClientConfig {
-                identity: identity.clone(),
-                incarnation,
-                name,
-                address: address.to_string(),
-            };
-            hub.start_mediator(config).map_err(OpenError::Mediator)?;
-        }
         let inner = Inner {
             name: options.name,
             id: identity.id(),
             driver,
+            media,
             hub,
             links: Mutex::new(links),
             address,
@@ -254,20 +248,14 @@ impl Array {
         Ok(Array { inner: Arc::new(inner) })
     }
 
-    /// Writes a last checkpoint and ends. Everything acknowledged is durable with or without it.
+    /// Writes a last checkpoint and ends: when it returns, no thread of the array is at work and its directory can be opened again.
+    ///
+    /// Everything acknowledged is durable with or without the checkpoint. What is under way ends in [`ManageError::Closed`] or
+    /// [`IoError::Closed`](crate::IoError::Closed): it may have happened or not, as with a crash, and never happens later. What is
+    /// asked of handles afterwards ends so too. Blocks for at most 20 seconds for the checkpoint and 10 for the threads; if a
+    /// thread hangs in the disk for longer, the directory stays locked until the process ends. A second call waits for the first.
     pub fn close(&self) {
-        let mut closed = self.inner.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *closed, true) {
-            return;
-        }
-        let started = self.inner.driver.start_request(|request| Input::Checkpoint { request });
-        if let Some(append) = started.append {
-            self.inner.driver.hand_over(append);
-        }
-        started.reply.wait_for(CLOSE_WITHIN);
-        self.inner.links.lock().unwrap_or_else(PoisonError::into_inner).stop();
-        self.inner.hub.stop();
-        self.inner.driver.stop();
+        self.inner.end(true);
     }
 
     /// Gives back the space of everything that nothing refers to now: of what was overwritten, trimmed or eradicated. The
@@ -400,6 +388,7 @@ impl Array {
         }
         match Wait(&started.reply).await {
             Answer::Managed(result) => Ok(result?),
+            Answer::Closed => Err(ManageError::Closed),
             Answer::Host(_) | Answer::Fetch(_) => Err(Refusal::Media.into()),
         }
     }
@@ -424,6 +413,64 @@ impl Array {
     pub(crate) fn peer_names(&self) -> BTreeMap<ArrayId, String> {
         let links = self.inner.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.peers().into_iter().map(|status| (status.peer.id, status.peer.name)).collect()
+    }
+}
+
+impl Inner {
+    fn end(&self, with_checkpoint: bool) {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *closed, true) {
+            return;
+        }
+        if with_checkpoint {
+            let started = self.driver.start_request(|request| Input::Checkpoint { request });
+            if let Some(append) = started.append {
+                self.driver.hand_over(append);
+            }
+            started.reply.wait_for(CHECKPOINT_WITHIN);
+        }
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).stop();
+        end(&self.driver, &self.hub, &self.media);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.end(false);
+    }
+}
+
+/// Listens, dials, and asks the mediator.
+fn reach_out(
+    options: &Options,
+    identity: &Arc<Identity>,
+    incarnation: Incarnation,
+    hub: &Arc<Hub>,
+) -> Result<Links, OpenError> {
+    let peers = options.directory.join("peers");
+    let links = Links::start(
+        LinksConfig {
+            listen: options.listen,
+            advertise: options.advertise.map(|address| address.to_string()),
+            ..LinksConfig::new(identity.clone(), incarnation, &options.name, peers)
+        },
+        hub.sink(),
+    )?;
+    if let Some(address) = options.mediator {
+        let (identity, name) = (identity.clone(), options.name.clone());
+        let config = MediatorClientConfig { identity, incarnation, name, address: address.to_string() };
+        hub.start_mediator(config).map_err(OpenError::Mediator)?;
+    }
+    Ok(links)
+}
+
+/// Ends what runs behind an array whose links are stopped, and lets the directory go once nothing can write to it.
+fn end(driver: &Driver, hub: &Hub, media: &RealMedia) {
+    hub.stop();
+    if driver.stop(THREADS_WITHIN) {
+        media.release();
+    } else {
+        tracing::error!("a thread hangs in the disk; the directory stays locked until the process ends");
     }
 }
 

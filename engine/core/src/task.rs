@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use metropod_dedupe::{Pass, PassError, ReadError, Reduced, WriteError};
+use metropod_dedupe::{Digest, Pass, PassError, ReadError, Reduced, WriteError};
 use metropod_journal::media::{Cause, MediaError};
 use metropod_journal::{PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::PodId;
@@ -46,6 +46,8 @@ pub enum FlowError {
     Media(MediaError),
     /// Stored content is missing or damaged.
     Damaged,
+    /// A chunk is.
+    Chunk(Digest),
     /// The joiner does not hold the point that the round starts from.
     MissingBase,
     /// The other end went away or broke the rules.
@@ -72,6 +74,9 @@ impl From<ReadError> for FlowError {
     fn from(error: ReadError) -> FlowError {
         match error {
             ReadError::Media { source, .. } => FlowError::Media(source),
+            ReadError::Missing { digest }
+            | ReadError::Rot { digest, .. }
+            | ReadError::IndexDamaged { digest } => FlowError::Chunk(digest),
             _ => FlowError::Damaged,
         }
     }
@@ -157,6 +162,10 @@ pub enum Finished {
         /// The segment.
         result: Result<Spare, PrepareError>,
     },
+    /// The reserve is there.
+    ReserveMade(Result<(), MediaError>),
+    /// The reserve is given up.
+    ReserveGiven(Result<(), MediaError>),
     /// Staged payloads went to segments.
     Destaged(Result<(), FlowError>),
     /// A checkpoint is durable.

@@ -3,7 +3,8 @@
 //! Paths are relative to the directory and are opened beneath its descriptor. Calls block; they run on any thread,
 //! and none holds the table of open files while it waits for the device.
 //!
-//! - R1: one process owns the directory: an exclusive `flock` on the file `lock` lives as long as the value.
+//! - R1: one process owns the directory: an exclusive `flock` on the file `lock` lives as long as the value, or until
+//!   [`RealMedia::release`].
 //! - R2: a write with [`Durability::Durable`] is one `pwritev2(RWF_DSYNC)`, or is followed by `fdatasync` where the
 //!   file system lacks it.
 //! - R3: a directory created for a new file is durable in its parent before the file is created.
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -75,7 +76,7 @@ pub struct RealMedia {
     root: OwnedFd,
     table: RwLock<Table>,
     /// Held for R1; closing it lets the directory go.
-    _lock: OwnedFd,
+    lock: Mutex<Option<OwnedFd>>,
 }
 
 impl RealMedia {
@@ -93,13 +94,20 @@ impl RealMedia {
             Errno::WOULDBLOCK => OpenDirError::InUse { dir: dir.to_owned() },
             other => refused(other),
         })?;
-        Ok(RealMedia { root, table: RwLock::default(), _lock: lock })
+        Ok(RealMedia { root, table: RwLock::default(), lock: Mutex::new(Some(lock)) })
     }
 
     /// Creates the directory when missing (with its parents, durably), then takes it.
     pub fn create(dir: &Path) -> Result<RealMedia, OpenDirError> {
         make_dir(dir).map_err(|source| OpenDirError::Device { dir: dir.to_owned(), source })?;
         RealMedia::open(dir)
+    }
+
+    /// Lets the directory go while somebody still has the value. Whoever has it may read on what is open, and must not
+    /// change anything any more: the directory may be another's.
+    pub fn release(&self) {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(lock);
     }
 
     fn file(&self, file: FileId, doing: Doing) -> Result<Arc<OpenFile>, MediaError> {

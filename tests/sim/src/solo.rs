@@ -294,7 +294,7 @@ impl Solo {
             Effect::Send { .. } | Effect::Mediator(_) | Effect::Sign { .. } => {
                 panic!("an array without peer and mediator sends nothing")
             }
-            Effect::StatusChanged { .. } | Effect::Alarm(_) => {}
+            Effect::StatusChanged { .. } | Effect::Alarm(_) | Effect::Disconnect { .. } => {}
         }
     }
 

@@ -7,11 +7,14 @@
 use std::collections::BTreeMap;
 
 use metropod_dedupe::{Compression, reduce};
+use metropod_journal::media::Cause;
 use metropod_journal::{Lsn, PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::{
     ArrayId, DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Time,
 };
 
+use super::pacing::Stage;
+use super::reserve::Reserve;
 use super::retry::{Kind, Retries};
 use super::{Array, DESTAGE_BYTES};
 use crate::catchup::{CatchUp, Flipping};
@@ -35,6 +38,10 @@ pub(super) struct Background {
     /// A recipe whose segment could not be made yet.
     recipe: Option<SegmentRecipe>,
     merging: usize,
+    /// How long checkpoints take to give the journal room back, and destages to work off what is staged.
+    pub(super) checkpoint_stage: Stage,
+    pub(super) destage_stage: Stage,
+    pub(super) reserve: Reserve,
 }
 
 /// What a running checkpoint captured.
@@ -57,7 +64,11 @@ impl Background {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        !self.preparing_segment && !self.destaging && self.checkpointing.is_none() && self.merging == 0
+        !self.preparing_segment
+            && !self.destaging
+            && self.checkpointing.is_none()
+            && self.merging == 0
+            && self.reserve.is_idle()
     }
 
     /// Whether no checkpoint is under way, whose names no root shows.
@@ -79,6 +90,7 @@ impl Array {
             return;
         }
         self.background.retries.pass(now);
+        self.tend_reserve();
         self.prepare_segment();
         if !self.background.destaging
             && self.background.retries.may_start(Kind::Destage)
@@ -86,6 +98,7 @@ impl Array {
                 || self.background.retries.lacks_space(Kind::Destage))
         {
             self.background.destaging = true;
+            self.background.destage_stage.begins(now, self.store.staged_bytes());
             let store = self.store.clone();
             self.run(
                 "destage",
@@ -97,7 +110,7 @@ impl Array {
             && self.background.retries.may_start(Kind::Checkpoint)
             && (self.background.wanted || (self.is_journal_pressed() && self.would_checkpoint_free()))
         {
-            self.start_checkpoint();
+            self.start_checkpoint(now);
         }
         self.keep_layers();
     }
@@ -105,8 +118,11 @@ impl Array {
     pub(super) fn finished(&mut self, now: Time, finished: Finished) {
         match finished {
             Finished::Segment { recipe, result } => self.segment_ready(now, recipe, result),
+            Finished::ReserveMade(result) => self.reserve_made(now, result),
+            Finished::ReserveGiven(result) => self.reserve_given(now, result),
             Finished::Destaged(result) => {
                 self.background.destaging = false;
+                self.background.destage_stage.ends(now, result.is_ok());
                 self.note(now, Kind::Destage, result.err());
                 self.collection.review();
             }
@@ -174,9 +190,9 @@ impl Array {
                     self.after_apply(now, pod, applied);
                 }
             }
-            Err(_) => {
-                found.damaged = true;
-                self.effects.push_back(Effect::Alarm(Alarm::FlowFailed { flow: "merge" }));
+            Err(error) => {
+                self.alarm_of_chunk(error);
+                self.damaged(now, pod, Alarm::FlowFailed { flow: "merge" });
             }
         }
         self.touched.insert(pod);
@@ -187,9 +203,14 @@ impl Array {
         let was_full = self.background.retries.is_full();
         self.background.retries.note(now, kind, error);
         let is_full = self.background.retries.is_full();
-        self.review_admission |= is_full != was_full;
+        if is_full != was_full {
+            self.admission.review();
+        }
         if is_full && !was_full {
             self.effects.push_back(Effect::Alarm(Alarm::NoSpace));
+        }
+        if let Some(error) = error {
+            self.alarm_of_chunk(error);
         }
         // A full device has an alarm of its own.
         if error.is_some_and(|error| !(is_full && error.is_no_space())) {
@@ -197,7 +218,23 @@ impl Array {
         }
     }
 
+    fn alarm_of_chunk(&mut self, error: FlowError) {
+        if let FlowError::Chunk(digest) = error {
+            self.effects.push_back(Effect::Alarm(Alarm::DamagedChunk(digest)));
+        }
+    }
+
     fn prepare_segment(&mut self) {
+        // What could not be made anew may be had for nothing by now.
+        if let Some(recipe) = &mut self.background.recipe
+            && self.journal.redirect(recipe)
+        {
+            self.background.retries.may_recycle();
+        }
+        // A full device has nothing for a journal that can do without.
+        if self.background.recipe.is_some() && self.journal.makes_do() && self.background.retries.is_full() {
+            return;
+        }
         let wanted = self.background.recipe.is_some() || self.journal.wants_segment();
         let may_start = self.background.retries.may_start(Kind::Segment);
         if wanted && may_start && !self.background.preparing_segment {
@@ -217,16 +254,24 @@ impl Array {
         match result {
             Ok(spare) => {
                 self.note(now, Kind::Segment, None);
+                self.journal.grows(recipe.is_new());
                 self.journal.add_spare(spare);
             }
             Err(error) => {
+                let forgo =
+                    error.source.cause == Cause::NoSpace && recipe.is_new() && self.journal.can_make_do();
                 self.background.recipe = Some(recipe);
+                if forgo {
+                    self.journal.make_do();
+                    return self.background.retries.forgo_segment(now);
+                }
                 self.note(now, Kind::Segment, Some(FlowError::Media(error.source)));
             }
         }
     }
 
-    fn start_checkpoint(&mut self) {
+    fn start_checkpoint(&mut self, now: Time) {
+        self.background.checkpoint_stage.begins(now, self.journal.used_bytes());
         self.background.wanted = false;
         self.background.started += 1;
         let number = self.background.started;
@@ -277,6 +322,7 @@ impl Array {
 
     fn checkpoint_done(&mut self, now: Time, done: Checkpointed) {
         self.note(now, Kind::Checkpoint, None);
+        self.background.checkpoint_stage.ends(now, true);
         let Some(capture) = self.background.checkpointing.take() else { return };
         (self.layer_places, self.run_bytes) = (done.places, done.run_bytes);
         for pod in self.pods.values_mut() {
@@ -301,6 +347,7 @@ impl Array {
 
     fn checkpoint_failed(&mut self, now: Time, error: FlowError) {
         self.background.checkpointing = None;
+        self.background.checkpoint_stage.ends(now, false);
         // Whoever waits for a checkpoint still needs one.
         self.background.wanted = true;
         self.note(now, Kind::Checkpoint, Some(error));

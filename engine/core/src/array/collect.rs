@@ -362,7 +362,7 @@ impl Array {
         self.collection.not_at_all_before = Some(now + took.min(URGENT_REST_MAX));
         self.collection.review = true;
         // Who waits for space hears that there is none to be had.
-        self.review_admission = true;
+        self.admission.review();
         self.answer_waiting(Ok(Managed::Done));
     }
 

@@ -203,13 +203,14 @@ impl Array {
         let Some(mut found) = self.pods.remove(&pod) else { return };
         self.windows.note(pod, None, 0);
         self.meters.review();
+        self.admission.review();
         found.catch_up.stop();
         for read in found.reads {
             self.complete(read.request, Err(HostError::NoSuchVolume));
         }
         for (request, waiting) in found.waiting {
             match waiting {
-                Waiting::Host => self.complete(request, Err(HostError::NoSuchVolume)),
+                Waiting::Host(_) => self.complete(request, Err(HostError::NoSuchVolume)),
                 Waiting::Manage => self.managed(request, Err(ManageError::NoSuchPod)),
                 Waiting::Chore => {}
             }

@@ -7,8 +7,10 @@
 //! - A2: what a machine hands out with a ticket goes into the one journal in that order; it is reported durable only
 //!   when the journal says so.
 //! - A3: nothing a checkpoint wrote is relied on, and nothing it replaces is dropped, before it is durable.
-//! - A4: host writes wait outside the machines while staged payload, the journal or the maps' layers exceed their bound.
+//! - A4: host writes wait outside the machines, longer the less room journal and staging have left, and while the maps'
+//!   layers exceed their bound or space is being given back.
 
+mod admission;
 mod background;
 mod closing;
 mod collect;
@@ -16,8 +18,10 @@ mod commands;
 mod effects;
 mod limits;
 mod open;
+mod pacing;
 mod peers;
 mod requests;
+mod reserve;
 mod retry;
 mod room;
 mod upkeep;
@@ -42,9 +46,9 @@ use crate::door::{Channel, Effect, Input};
 use crate::frozen::GivenOut;
 use crate::layer_ids::LayerIds;
 use crate::names::Name;
-use crate::operation::Operation;
 use crate::pod::Pod;
 
+pub(crate) use admission::{Journaled, Kind as JournaledKind};
 pub use collect::{CollectConfig, CollectCounts, Swept};
 pub use open::OpenError;
 pub use peers::BulkPort;
@@ -89,9 +93,7 @@ pub struct Array {
     seeds_drawn: u64,
     links: BTreeSet<(ArrayId, Channel)>,
     mediator: Option<MediatorId>,
-    admission: VecDeque<(RequestId, PodId, Operation)>,
-    /// What may be said to waiting requests has changed.
-    review_admission: bool,
+    admission: admission::Admission,
     meters: limits::Meters,
     background: background::Background,
     collection: collect::Collection,
@@ -156,6 +158,7 @@ impl Array {
                 self.collection.due_at(),
                 self.closing.due_at(),
                 self.meters.opens_at(),
+                self.admission.opens_at(),
             ])
             .flatten()
             .min()

@@ -9,7 +9,8 @@
 //! - P2: a read fixes its position only while the machine says that it may serve, and is answered once every
 //!   overlapping entry that was in the log at that instant is applied.
 //! - P3: at most one merge flow runs per pod; what it was asked for is named by `merge_number`.
-//! - P4: a pod whose apply met damage applies nothing more until restart: wrong data is never served.
+//! - P4: a pod whose apply met damage applies nothing more until a restart, or until its peer has brought it level: wrong
+//!   data is never served.
 
 mod apply;
 mod chores;
@@ -20,9 +21,10 @@ mod reads;
 use std::collections::{BTreeMap, VecDeque};
 
 use metropod_journal::Lsn;
-use metropod_protocol::{ArrayId, Body, ConfigId, Index, Machine, PodId, Position, RequestId, Ticket, Time};
+use metropod_protocol::{ArrayId, Body, ConfigId, Index, Machine, PodId, Position, RequestId, Time};
 use metropod_snapshots::{Image, VolumeMap};
 
+use crate::array::Journaled;
 use crate::catchup::CatchUp;
 use crate::layer_ids::LayerIds;
 use crate::names::{SnapshotId, VolumeId};
@@ -76,7 +78,8 @@ pub(crate) struct Announced {
 /// A request of this array that the machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    Host,
+    /// Of so many bytes.
+    Host(u64),
     Manage,
     /// Nobody asked: this array keeps the pod's house.
     Chore,
@@ -96,14 +99,16 @@ pub struct Pod {
     pub(crate) unapplied: VecDeque<Unapplied>,
     pub(crate) reads: Vec<ParkedRead>,
     pub(crate) waiting: BTreeMap<RequestId, Waiting>,
+    /// Bytes of hosts' writes among them.
+    pub(crate) held_bytes: u64,
     pub(crate) merging: Option<u64>,
     pub(crate) merge_number: u64,
     pub(crate) damaged: bool,
     /// Entries up to here hold what their digests say, but for `unsound`.
     pub(crate) verified: Index,
     pub(crate) unsound: Option<Index>,
-    /// Ticket of everything handed to the journal and not yet durable.
-    pub(crate) in_journal: VecDeque<(Lsn, Ticket)>,
+    /// Everything handed to the journal that the machine does not know to be durable.
+    pub(crate) in_journal: VecDeque<Journaled>,
     /// Where in the journal each held entry begins.
     pub(crate) entry_lsns: VecDeque<(Index, Lsn)>,
     /// Entries copied forward in the journal, not yet durable there.
@@ -157,6 +162,7 @@ impl Pod {
             unapplied: VecDeque::new(),
             reads: Vec::new(),
             waiting: BTreeMap::new(),
+            held_bytes: 0,
             merging: None,
             merge_number: 0,
             damaged: false,

@@ -360,6 +360,7 @@ impl Pair {
             Effect::Complete { request, result } => self.host_answer(site, request, result),
             Effect::Managed { request, result } => self.manager_answer(site, request, result),
             Effect::StatusChanged { pod } => self.log_status(site, pod),
+            Effect::Disconnect { .. } => panic!("what a peer says can be understood"),
             Effect::Alarm(alarm) => self.alarm(site, alarm),
         }
     }
