@@ -3,6 +3,7 @@
 mod dead;
 mod digest;
 mod files;
+mod hints;
 mod index;
 mod location;
 mod reduce;

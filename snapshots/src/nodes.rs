@@ -101,6 +101,10 @@ impl<S: NodeStore> Nodes<S> {
         level: u8,
         digests: &[Digest],
     ) -> Result<Vec<Node>, MapError<S::Error>> {
+        let missing = self.cache().missing(level, digests);
+        if missing.len() > 1 {
+            self.store.will_read(&missing);
+        }
         let reads = digests.iter().copied().map(|digest| self.get(level, digest));
         gather(reads, READS_IN_FLIGHT).await.into_iter().collect()
     }
@@ -131,6 +135,14 @@ impl Cache {
         let node = self.old.remove(&(level, digest))?;
         self.put(level, digest, node.clone());
         Some(node)
+    }
+
+    fn missing(&self, level: u8, digests: &[Digest]) -> Vec<Digest> {
+        let is_missing = |digest: &&Digest| {
+            let key = (level, **digest);
+            !self.young.contains_key(&key) && !self.old.contains_key(&key)
+        };
+        digests.iter().filter(is_missing).copied().collect()
     }
 
     fn put(&mut self, level: u8, digest: Digest, node: Node) {

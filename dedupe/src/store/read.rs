@@ -1,7 +1,7 @@
 //! Finding and reading chunks.
 //!
-//! Staged payloads first, then the hint, then the recent table, then the runs. A hint is believed only when the record
-//! there has the digest and the content; anything else falls back to the index.
+//! Staged payloads first, then the hint (the caller's or a remembered one), then the recent table, then the runs. A hint is
+//! believed only when the record there has the digest and the content; anything else falls back to the index.
 //!
 //! - F1: a lookup never gives the location of a dead record or of one in a freed segment.
 //! - F2: a chunk may be moved between lookup and read; then it is looked up again. It is rotten only if the place where
@@ -79,19 +79,42 @@ impl Store {
             return verify(domain, digest, &payload)
                 .map_err(|_| ReadError::Rot { digest: *digest, location: None });
         }
-        if let Some(hint) = hint
+        if let Some(hint) = hint.or_else(|| self.remembered(digest))
             && let Ok(payload) = self.read_record(digest, hint).await
             && let Ok(content) = verify(domain, digest, &payload)
         {
             return Ok(content);
         }
         let (payload, location) = self.find_payload(digest).await?;
-        verify(domain, digest, &payload).map_err(|_| ReadError::Rot { digest: *digest, location })
+        let content = verify(domain, digest, &payload);
+        let content = content.map_err(|_| ReadError::Rot { digest: *digest, location })?;
+        self.remember(digest, location);
+        Ok(content)
     }
 
     /// A chunk as it is stored, for transfer: the record's check has passed, the digest was not computed.
     pub async fn get_payload(&self, digest: &Digest) -> Result<Payload, ReadError> {
-        Ok(self.find_payload(digest).await?.0)
+        if let Some(payload) = self.get_staged(digest) {
+            return Ok(payload);
+        }
+        if let Some(hint) = self.remembered(digest)
+            && let Ok(payload) = self.read_record(digest, hint).await
+        {
+            return Ok(payload);
+        }
+        let (payload, location) = self.find_payload(digest).await?;
+        self.remember(digest, location);
+        Ok(payload)
+    }
+
+    fn remembered(&self, digest: &Digest) -> Option<Location> {
+        lock(&self.shared.hints).get(digest)
+    }
+
+    fn remember(&self, digest: &Digest, location: Option<Location>) {
+        if let Some(location) = location {
+            lock(&self.shared.hints).insert(digest, location);
+        }
     }
 
     /// Which of these chunks are staged or stored. A chunk whose index page is damaged counts as not stored:
@@ -197,6 +220,9 @@ impl Store {
             matches!(answers[*index], Ok(None)) && runs.iter().any(|run| run.may_contain(&digests[*index]))
         };
         let open: Vec<usize> = (0..digests.len()).filter(is_open).collect();
+        if open.len() > 1 {
+            self.announce_pages(&runs, open.iter().map(|index| &digests[*index]));
+        }
         let asked = join_all(open.iter().map(|index| self.lookup(&digests[*index]))).await;
         for (index, answer) in open.into_iter().zip(asked) {
             answers[index] = answer;
@@ -214,6 +240,17 @@ impl Store {
             answers[index] = self.lookup(&digests[index]).await;
         }
         answers
+    }
+
+    /// Has the media read side by side what the lookups of these digests will most likely ask for.
+    fn announce_pages<'a>(&self, runs: &[Arc<Run>], digests: impl Iterator<Item = &'a Digest>) {
+        let run_of = |digest: &'a Digest| runs.iter().find(|run| run.may_contain(digest)).zip(Some(digest));
+        let pages = digests.filter_map(run_of);
+        let ranges = pages.filter_map(|(run, digest)| run.page_to_read(&self.shared.pages, digest));
+        let ranges: Vec<_> = ranges.collect();
+        if !ranges.is_empty() {
+            self.shared.io.will_need(ranges);
+        }
     }
 
     async fn ask(&self, runs: &[Arc<Run>], digest: &Digest) -> Result<Option<Location>, LookupFault> {
@@ -265,7 +302,8 @@ impl Store {
         Ok((header, payload))
     }
 
-    async fn segment_file(&self, location: Location) -> Result<Arc<OpenFile>, MediaError> {
+    /// The open file of the segment in which a record lies.
+    pub(super) async fn segment_file(&self, location: Location) -> Result<Arc<OpenFile>, MediaError> {
         let segment = location.segment();
         if let Some(file) = lock(&self.shared.files).get(segment) {
             return Ok(file);

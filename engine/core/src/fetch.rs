@@ -3,8 +3,8 @@
 //! Taken from the map in one step under the core, run anywhere afterwards. It shows the state at its making, whatever
 //! happens to the map later.
 
-use bytes::{Bytes, BytesMut};
-use metropod_dedupe::{Domain, Store};
+use bytes::Bytes;
+use metropod_dedupe::{Digest, Domain, Store};
 use metropod_snapshots::{Image, Lookup, Nodes, Slot, Source, VolumeMap, resolve};
 
 use crate::operation::{BLOCK_BYTES, blocks_touched, shares};
@@ -53,18 +53,11 @@ impl Fetch {
         {
             return Ok(store.get(Domain::Data, digest, None).await?);
         }
-        let mut out = BytesMut::with_capacity(self.length as usize);
-        for ((_, share), slot) in shares(self.offset, self.length).zip(slots) {
-            match slot {
-                Slot::Zero => out.resize(out.len() + share.length as usize, 0),
-                Slot::Data(digest) => {
-                    let block = store.get(Domain::Data, &digest, None).await?;
-                    let start = share.start as usize;
-                    out.extend_from_slice(&block[start..start + share.length as usize]);
-                }
-            }
-        }
-        Ok(out.freeze())
+        let names: Vec<Digest> = slots.into_iter().map(Slot::digest).collect();
+        let mut blocks = vec![0; names.len() * BLOCK_BYTES as usize];
+        store.read_blocks(&names, &mut blocks).await?;
+        let start = (self.offset % BLOCK_BYTES) as usize;
+        Ok(Bytes::from(blocks).slice(start..start + self.length as usize))
     }
 
     /// Where data and zeroes are, in order, covering the range.

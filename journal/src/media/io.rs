@@ -38,6 +38,10 @@ pub enum IoRequest {
         offset: u64,
         length: usize,
     },
+    /// Ranges that will be read soon: file, offset, length. Side by side they cost what the slowest costs.
+    WillNeed {
+        ranges: Vec<(FileId, u64, u64)>,
+    },
     Write {
         file: FileId,
         offset: u64,
@@ -86,6 +90,10 @@ impl IoRequest {
             IoRequest::Open { path, how } => IoReply::File(media.open(&path, how)?),
             IoRequest::Length { file } => IoReply::Length(media.len(file)?),
             IoRequest::Read { file, offset, length } => IoReply::Data(read(media, file, offset, length)?),
+            IoRequest::WillNeed { ranges } => {
+                ranges.into_iter().for_each(|(file, offset, length)| media.will_need(file, offset, length));
+                IoReply::Done
+            }
             IoRequest::Write { file, offset, parts, durability } => {
                 let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_ref()).collect();
                 media.write(file, offset, &parts, durability)?;
@@ -124,7 +132,7 @@ impl IoRequest {
             IoRequest::List { .. } => Doing::List,
             IoRequest::Open { .. } => Doing::Open,
             IoRequest::Length { .. } => Doing::Length,
-            IoRequest::Read { .. } => Doing::Read,
+            IoRequest::Read { .. } | IoRequest::WillNeed { .. } => Doing::Read,
             IoRequest::Write { .. } | IoRequest::Prewrite { .. } => Doing::Write,
             IoRequest::Sync { .. } | IoRequest::SyncDir { .. } => Doing::Sync,
             IoRequest::Rename { .. } => Doing::Rename,
@@ -205,6 +213,11 @@ impl Io {
             IoReply::Data(data) => Ok(data),
             _ => Err(mismatch(Doing::Read)),
         }
+    }
+
+    /// See [`Media::will_need`]; not waited for.
+    pub fn will_need(&self, ranges: Vec<(FileId, u64, u64)>) {
+        drop(self.submit(IoRequest::WillNeed { ranges }));
     }
 
     /// See [`Media::write`].

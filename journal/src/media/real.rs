@@ -11,11 +11,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Advice, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{
@@ -209,6 +210,14 @@ impl Media for RealMedia {
         read_exactly(&open.descriptor, offset, bounce.as_mut_slice())?;
         buffer.copy_from_slice(bounce.as_slice());
         Ok(())
+    }
+
+    fn will_need(&self, file: FileId, offset: u64, length: u64) {
+        let Ok(open) = self.file(file, Doing::Read) else { return };
+        if let (false, Some(length)) = (open.direct, NonZeroU64::new(length)) {
+            // Advice: whoever reads meets the error, if there is one.
+            let _refused = rustix::fs::fadvise(&open.descriptor, offset, Some(length), Advice::WillNeed);
+        }
     }
 
     fn write(
