@@ -43,7 +43,10 @@ fn clean(store: &Store, kept: &[u64]) {
     let pass = store.begin_pass().expect("none is under way");
     now(pass.mark(&names(kept))).expect("the media is healthy");
     now(pass.finish()).expect("the media is healthy");
-    assert!(now(store.clean(u64::MAX)).expect("the media is healthy").segments > 0, "something is cleaned");
+    assert!(
+        now(store.clean(60, u64::MAX)).expect("the media is healthy").segments > 0,
+        "something is cleaned"
+    );
     let state = now(store.flush()).expect("the media is healthy");
     store.committed(&state);
 }
@@ -193,4 +196,23 @@ fn what_is_remembered_stays_within_its_bound() {
         check_blocks(&store, &asked(0..round * 200 + 200));
         assert!(store.stats().hint_memory_bytes <= 64 * 12);
     }
+}
+
+#[test]
+fn after_an_opening_places_are_remembered_from_footers_within_the_bound() {
+    let media = SimMedia::new();
+    let store = remembering(&media, None);
+    stage_all(&store, 0..600);
+    let state = now(store.flush()).expect("the media is healthy");
+    let store = remembering(&media, Some(&state));
+    let noted = now(store.recall(|| true));
+    assert!(noted > 300, "{noted} of 600 chunks are in sealed segments");
+    let before = media.counters().count(Operation::Read);
+    check_all(&store, 0..300);
+    assert!(media.counters().count(Operation::Read) - before < 300 + 40, "most chunks need no index");
+    assert_eq!(now(remembering(&media, Some(&state)).recall(|| false)), 0);
+    let config = StoreConfig { hints_max: 400, ..small() };
+    let bounded = now(Store::open(io(&media), config, Some(&state))).expect("the media is healthy");
+    assert!((1..=300).contains(&now(bounded.recall(|| true))));
+    check_all(&bounded, 0..600);
 }

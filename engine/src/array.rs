@@ -195,6 +195,7 @@ impl Array {
             block_on(metropod_core::Array::open(config, Io::inline(media.clone()), hub.clone(), now()))?;
         let driver = Driver::start(core, media, hub.clone());
         hub.start(&driver);
+        driver.recall();
         let links = Links::start(
             LinksConfig {
                 listen: options.listen,

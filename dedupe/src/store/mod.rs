@@ -32,6 +32,7 @@ mod open;
 mod pass;
 mod read;
 mod read_blocks;
+mod recall;
 mod records;
 mod space;
 mod survey;
