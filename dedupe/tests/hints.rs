@@ -216,3 +216,29 @@ fn after_an_opening_places_are_remembered_from_footers_within_the_bound() {
     assert!((1..=300).contains(&now(bounded.recall(|| true))));
     check_all(&bounded, 0..600);
 }
+
+#[test]
+fn what_is_had_without_waiting_is_the_same_and_rot_is_left_to_be_told() {
+    let media = SimMedia::new();
+    let store = remembering(&media, None);
+    stage_all(&store, 0..60);
+    let get_now = |store: &Store, n: u64| store.get_now(domain(n), &name(n)).map(|read| read.to_vec());
+    assert_eq!(get_now(&store, 3), Some(content(3)), "staged");
+    let state = now(store.flush()).expect("the media is healthy");
+    assert_eq!(get_now(&store, 3), None, "no segment is open");
+    check_all(&store, 0..60);
+    (0..60).for_each(|n| assert_eq!(get_now(&store, n), Some(content(n)), "chunk {n}"));
+    assert_eq!(store.get_now(domain(4), &name(3)), None, "of another domain");
+    let location = now(store.locate(&name(7))).expect("the media is healthy").expect("it is stored");
+    let path = format!("segments/{:016x}.seg", location.segment().0);
+    for byte in [0, 40, 60, 300] {
+        media.rot(&path, u64::from(location.offset()) + byte, 3).expect("the file is there");
+        assert_eq!(get_now(&store, 7), None, "byte {byte}");
+        media.rot(&path, u64::from(location.offset()) + byte, 3).expect("the file is there");
+    }
+    assert_eq!(get_now(&store, 7), Some(content(7)));
+    media.fail_always(Some(Operation::Read), Fault::ERROR);
+    assert_eq!(get_now(&store, 7), None);
+    media.heal();
+    assert_eq!(get_now(&remembering(&media, Some(&state)), 7), None, "nothing is remembered");
+}

@@ -45,7 +45,7 @@ pub use map::VolumeMap;
 pub use nodes::{CACHE_NODES_DEFAULT, MapError, Nodes};
 pub use overlay::merge;
 pub use reach::{Marker, ReachError, Reached, mark_reachable};
-pub use read::{read_slots, resolve};
+pub use read::{read_slots, resolve, resolve_now};
 pub use run::RunError;
 pub use slot::{BLOCK_BYTES, BLOCKS_MAX, Extent, GeometryError, SIZE_BYTES_MAX, Slot};
 pub use store::NodeStore;

@@ -95,6 +95,11 @@ impl<S: NodeStore> Nodes<S> {
         Ok(node)
     }
 
+    /// A node, if it is in the cache.
+    pub(crate) fn get_cached(&self, level: u8, digest: Digest) -> Option<Node> {
+        self.cache().get(level, digest)
+    }
+
     /// Many nodes of one level, read side by side; in the order asked for.
     pub(crate) async fn get_all(
         &self,

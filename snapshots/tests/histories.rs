@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use metropod_snapshots::{
-    BLOCK_BYTES, Comparison, DiffCursor, Differing, Image, Layer, LayerId, Nodes, Slot, VolumeMap, diff,
-    fold, mapped_blocks, read_slots, volume_digest,
+    BLOCK_BYTES, Comparison, DiffCursor, Differing, Image, Layer, LayerId, Nodes, Slot, Source, VolumeMap,
+    diff, fold, mapped_blocks, read_slots, resolve_now, volume_digest,
 };
 use support::{Chance, MemoryStore, Oracle, Point, block_on, check_diff, chunk};
 
@@ -236,7 +236,9 @@ impl History {
         assert_eq!(live, self.oracle.slots(blocks.clone()));
         let point = self.chance.pick(&self.points);
         let frozen = block_on(read_slots(&point.image, &self.nodes, blocks.clone())).unwrap();
-        assert_eq!(frozen, point.oracle.slots(blocks));
+        assert_eq!(frozen, point.oracle.slots(blocks.clone()));
+        let at_once = resolve_now(&point.image.lookup(blocks), &self.nodes);
+        assert!(at_once.is_none_or(|slots| slots == frozen));
     }
 
     fn check_everything(&mut self) {

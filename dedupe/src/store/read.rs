@@ -92,6 +92,21 @@ impl Store {
         Ok(content)
     }
 
+    /// The content of a chunk as [`Store::get`] gives it, if that takes no waiting: it is staged, or its place is remembered
+    /// and the media holds it in memory. `None` says nothing about the chunk.
+    pub fn get_now(&self, domain: Domain, digest: &Digest) -> Option<Bytes> {
+        if let Some(payload) = self.get_staged(digest) {
+            return verify(domain, digest, &payload).ok();
+        }
+        let location = self.remembered(digest)?;
+        let length = self.readable(location)?;
+        let file = lock(&self.shared.files).get(location.segment())?;
+        let bytes = self.shared.io.read_now(file.id(), u64::from(location.offset()), length)?;
+        let header = RecordHeader::decode(location.segment(), &bytes)?;
+        let payload = decode_payload(location.segment(), &header, &bytes)?;
+        verify(domain, digest, &payload).ok()
+    }
+
     /// A chunk as it is stored, for transfer: the record's check has passed, the digest was not computed.
     pub async fn get_payload(&self, digest: &Digest) -> Result<Payload, ReadError> {
         if let Some(payload) = self.get_staged(digest) {
@@ -282,17 +297,12 @@ impl Store {
         &self,
         location: Location,
     ) -> Result<(RecordHeader, Payload), RecordFault> {
-        let durable = self.lock().segments.get(&location.segment()).map(|segment| segment.length);
-        let room = durable.and_then(|durable| durable.checked_sub(location.offset())).unwrap_or(0);
-        let length = room.min(location.length_max());
-        if length < RECORD_HEADER_BYTES {
-            return Err(RecordFault::Stale);
-        }
+        let length = self.readable(location).ok_or(RecordFault::Stale)?;
         let file = match self.segment_file(location).await {
             Err(error) if error.cause == Cause::NotFound => return Err(RecordFault::Rotten),
             other => other.map_err(RecordFault::Media)?,
         };
-        let read = self.shared.io.read(file.id(), u64::from(location.offset()), length as usize).await;
+        let read = self.shared.io.read(file.id(), u64::from(location.offset()), length).await;
         let bytes = match read {
             Err(error) if error.cause == Cause::PastEnd => return Err(RecordFault::Rotten),
             other => other.map_err(RecordFault::Media)?,
@@ -300,6 +310,13 @@ impl Store {
         let header = RecordHeader::decode(location.segment(), &bytes).ok_or(RecordFault::Stale)?;
         let payload = decode_payload(location.segment(), &header, &bytes).ok_or(RecordFault::Rotten)?;
         Ok((header, payload))
+    }
+
+    /// Bytes to read for the record at a location, within what is durable of its segment.
+    fn readable(&self, location: Location) -> Option<usize> {
+        let durable = self.lock().segments.get(&location.segment())?.length;
+        let length = durable.checked_sub(location.offset())?.min(location.length_max());
+        (length >= RECORD_HEADER_BYTES).then_some(length as usize)
     }
 
     /// The open file of the segment in which a record lies.

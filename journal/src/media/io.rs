@@ -146,6 +146,11 @@ impl IoRequest {
 pub trait IoQueue: Send + Sync + 'static {
     /// Takes a request; the answer goes to `completion`, now or later, on any thread.
     fn submit(&self, request: IoRequest, completion: Completion);
+
+    /// See [`Media::read_now`]; `None`: submit a read.
+    fn read_now(&self, _file: FileId, _offset: u64, _length: usize) -> Option<Bytes> {
+        None
+    }
 }
 
 /// Answers every request at once, on the caller's thread: for tools, tests and simulated media.
@@ -155,6 +160,11 @@ pub struct InlineQueue(pub Arc<dyn Media>);
 impl IoQueue for InlineQueue {
     fn submit(&self, request: IoRequest, completion: Completion) {
         completion.complete(request.run(self.0.as_ref()));
+    }
+
+    fn read_now(&self, file: FileId, offset: u64, length: usize) -> Option<Bytes> {
+        let mut buffer = vec![0; length];
+        self.0.read_now(file, offset, &mut buffer).then(|| Bytes::from(buffer))
     }
 }
 
@@ -213,6 +223,11 @@ impl Io {
             IoReply::Data(data) => Ok(data),
             _ => Err(mismatch(Doing::Read)),
         }
+    }
+
+    /// See [`Media::read_now`]; `None`: use [`Io::read`].
+    pub fn read_now(&self, file: FileId, offset: u64, length: usize) -> Option<Bytes> {
+        self.queue.read_now(file, offset, length)
     }
 
     /// See [`Media::will_need`]; not waited for.

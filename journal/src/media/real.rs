@@ -212,6 +212,20 @@ impl Media for RealMedia {
         Ok(())
     }
 
+    fn read_now(&self, file: FileId, offset: u64, buffer: &mut [u8]) -> bool {
+        let Ok(open) = self.file(file, Doing::Read) else { return false };
+        if open.direct {
+            return false;
+        }
+        let length = buffer.len();
+        let mut parts = [IoSliceMut::new(buffer)];
+        // One call: what is there only in part is left to whoever may wait.
+        let read = retry(|| {
+            rustix::io::preadv2(open.descriptor.as_fd(), &mut parts, offset, ReadWriteFlags::NOWAIT)
+        });
+        read.is_ok_and(|read| read == length)
+    }
+
     fn will_need(&self, file: FileId, offset: u64, length: u64) {
         let Ok(open) = self.file(file, Doing::Read) else { return };
         if let (false, Some(length)) = (open.direct, NonZeroU64::new(length)) {
