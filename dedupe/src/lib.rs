@@ -21,6 +21,6 @@ pub use reduce::{
 };
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_path};
 pub use store::{
-    Cleaned, Collected, OpenError, Pass, PassError, Pin, ReadError, Space, Store, StoreConfig, StoreStats,
-    WriteError,
+    Cleaned, Collected, OpenError, Pass, PassError, Pin, ReadError, Room, Space, Store, StoreConfig,
+    StoreStats, WriteError,
 };

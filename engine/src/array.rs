@@ -13,7 +13,7 @@ use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
 use metropod_journal::media::real::{OpenDirError, RealMedia};
 use metropod_journal::media::{Io, Media};
-use metropod_protocol::{ArrayId, PodId, Settings};
+use metropod_protocol::{ArrayId, PodId, RequestId, Settings};
 
 use crate::boot;
 use crate::driver::{Answer, Driver, Wait, block_on, now};
@@ -31,6 +31,9 @@ pub const JOURNAL_BYTES_DEFAULT: u64 = 1 << 30;
 
 /// Smallest journal budget, in bytes.
 pub const JOURNAL_BYTES_MIN: u64 = 128 << 20;
+
+/// Smallest capacity of an array, in bytes.
+pub const CAPACITY_BYTES_MIN: u64 = 256 << 20;
 
 /// How long [`Array::close`] waits for its last checkpoint.
 const CLOSE_WITHIN: Duration = Duration::from_secs(20);
@@ -50,6 +53,10 @@ pub struct Options {
     pub mediator: Option<SocketAddr>,
     /// Journal budget, at least [`JOURNAL_BYTES_MIN`], in bytes.
     pub journal_bytes: u64,
+    /// What files of chunks may take, at least [`CAPACITY_BYTES_MIN`], in bytes; `None`: as much as the file system has.
+    /// The journal, the index and the maps come on top. With a capacity the array collects in time; without one it
+    /// notices only from failing writes that there is no room left.
+    pub capacity_bytes: Option<u64>,
 }
 
 impl Options {
@@ -62,6 +69,7 @@ impl Options {
             advertise: None,
             mediator: None,
             journal_bytes: JOURNAL_BYTES_DEFAULT,
+            capacity_bytes: None,
         }
     }
 }
@@ -76,6 +84,9 @@ pub enum OpenError {
     /// The journal budget is too small.
     #[error("the journal needs at least 128 MiB; give it more with --journal-bytes")]
     JournalTooSmall,
+    /// The capacity is too small.
+    #[error("an array needs room for at least 256 MiB of chunks; give it more with --capacity")]
+    CapacityTooSmall,
     /// The directory cannot be used.
     #[error(transparent)]
     Directory(#[from] OpenDirError),
@@ -182,6 +193,9 @@ impl Array {
         if options.journal_bytes < JOURNAL_BYTES_MIN {
             return Err(OpenError::JournalTooSmall);
         }
+        if options.capacity_bytes.is_some_and(|bytes| bytes < CAPACITY_BYTES_MIN) {
+            return Err(OpenError::CapacityTooSmall);
+        }
         superblock::check_foreign(&options.directory)?;
         let media = RealMedia::create(&options.directory)?;
         let identity = Arc::new(Identity::open_or_create(&options.directory)?);
@@ -246,6 +260,12 @@ impl Array {
         self.inner.links.lock().unwrap_or_else(PoisonError::into_inner).stop();
         self.inner.hub.stop();
         self.inner.driver.stop();
+    }
+
+    /// Gives back the space of everything that nothing refers to now: of what was overwritten, trimmed or eradicated. The
+    /// array does so by itself when it is worth it; this does it at once, and ends when the files are gone.
+    pub async fn collect(&self) -> Result<(), ManageError> {
+        self.asked(|request| Input::Collect { request }).await.map(drop)
     }
 
     /// Address other arrays connect to.
@@ -362,7 +382,11 @@ impl Array {
     }
 
     pub(crate) async fn manage(&self, command: Command) -> Result<Managed, ManageError> {
-        let started = self.inner.driver.start_request(|request| Input::Manage { request, command });
+        self.asked(|request| Input::Manage { request, command }).await
+    }
+
+    async fn asked(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Managed, ManageError> {
+        let started = self.inner.driver.start_request(input);
         if let Some(append) = started.append {
             self.inner.driver.hand_over(append);
         }
@@ -414,7 +438,10 @@ pub(crate) fn core_config(options: &Options, identity: &Identity) -> Result<Arra
     Ok(ArrayConfig {
         me,
         journal,
-        store: StoreConfig::new(me.0),
+        store: StoreConfig {
+            capacity_bytes: options.capacity_bytes.unwrap_or(u64::MAX),
+            ..StoreConfig::new(me.0)
+        },
         settings: Settings::default(),
         collect: CollectConfig::default(),
         seed,

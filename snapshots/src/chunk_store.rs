@@ -47,9 +47,9 @@ impl NodeStore for Store {
 impl Marker for Pass {
     type Error = ReadError;
 
-    async fn mark_data(&self, digests: &[Digest]) -> Result<(), ReadError> {
-        // Data that is lost has no space to be kept; whoever reads it is told.
-        self.mark(digests).await.map(drop)
+    async fn mark(&self, digests: &[Digest]) -> Result<(), ReadError> {
+        // What is lost has no space to be kept; whoever reads it is told.
+        Pass::mark(self, digests).await.map(drop)
     }
 
     async fn visit_nodes(&self, digests: &[Digest]) -> Result<Vec<bool>, ReadError> {

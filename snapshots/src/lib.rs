@@ -17,6 +17,7 @@
 
 mod chunk_store;
 mod compare;
+mod covers;
 mod diff;
 mod fold;
 mod gather;

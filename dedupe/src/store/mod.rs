@@ -41,7 +41,7 @@ mod writer;
 pub use clean::Cleaned;
 pub use error::{OpenError, PassError, ReadError, WriteError};
 pub use pass::{Collected, Pass, Pin};
-pub use space::Space;
+pub use space::{Room, Space};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,8 +81,8 @@ pub struct StoreConfig {
     pub hints_max: usize,
     /// Segments kept open for reading.
     pub open_segments_max: usize,
-    /// Length that all segment files together may have, in bytes; `u64::MAX`: as much as the device has. Fresh data
-    /// leaves a reserve of it ([`Space`]).
+    /// Length that all segment files together may have, in bytes; `u64::MAX`: as much as the device has. New data
+    /// leaves a reserve of it ([`Store::room`]).
     pub capacity_bytes: u64,
 }
 
@@ -184,6 +184,8 @@ struct Inner {
     queue: VecDeque<Digest>,
     queued_bytes: u64,
     placed_bytes: u64,
+    /// What the segment files take.
+    used_bytes: u64,
     recent: FxHashMap<Digest, Location>,
     /// Newest first.
     runs: Arc<Vec<Arc<Run>>>,
@@ -272,6 +274,7 @@ impl Store {
         let mut inner = self.lock();
         let due = |entry: &mut (u64, String)| entry.0 <= state.generation;
         let paths: Vec<(u64, String)> = inner.obsolete.extract_if(.., due).collect();
+        inner.count_used(self.shared.config.segment_bytes);
         drop(inner);
         for (_, path) in paths {
             // A reader that has the file open reads on; one that comes later looks the chunk up again (C5).

@@ -74,7 +74,10 @@ impl Store {
             }),
         };
         store.load_segments().await?;
-        store.lock().free_all_empty();
+        let mut inner = store.lock();
+        inner.free_all_empty();
+        inner.count_used(store.shared.config.segment_bytes);
+        drop(inner);
         Ok(store)
     }
 

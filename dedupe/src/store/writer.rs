@@ -127,8 +127,10 @@ impl Store {
     async fn begin_segment(&self, stream: Stream) -> Result<Active, MediaError> {
         let id = {
             let mut inner = self.lock();
-            self.check_room(&inner, stream)?;
-            inner.take_segment_id()
+            self.check_room(&inner)?;
+            let id = inner.take_segment_id();
+            inner.count_used(self.shared.config.segment_bytes);
+            id
         };
         assert!(id.0 < SEGMENTS_MAX, "2^36 segments are a zebibyte");
         Active::begin(&self.shared.io, &self.shared.config.array, id, stream).await
@@ -251,6 +253,7 @@ impl Store {
         for left in std::mem::replace(&mut inner.open, open) {
             inner.free_if_empty(left);
         }
+        inner.count_used(self.shared.config.segment_bytes);
     }
 }
 

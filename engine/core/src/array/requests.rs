@@ -8,6 +8,9 @@ use crate::fetch::Fetch;
 use crate::operation::Operation;
 use crate::pod::{ParkedRead, ReadGate, Waiting};
 
+/// Segments that new data leaves beside the reserve: one that is written to, and one to be begun.
+const SPARE_SEGMENTS: u64 = 2;
+
 impl Array {
     pub(super) fn host(&mut self, now: Time, request: RequestId, pod: PodId, operation: Operation) {
         if let Err(error) = self.check_host(now, pod, &operation) {
@@ -17,7 +20,7 @@ impl Array {
     }
 
     pub(super) fn host_metered(&mut self, now: Time, request: RequestId, pod: PodId, operation: Operation) {
-        if self.admission.is_empty() && self.has_room() {
+        if self.admission.is_empty() && self.has_room(&operation) {
             self.submit_host(now, request, pod, &operation);
         } else {
             self.admission.push_back((request, pod, operation));
@@ -87,8 +90,12 @@ impl Array {
                 }
             }
         }
-        while self.has_room() {
-            let Some((request, pod, operation)) = self.admission.pop_front() else { return };
+        while let Some((request, pod, operation)) = self.admission.pop_front() {
+            if !self.has_room(&operation) {
+                self.admission.push_front((request, pod, operation));
+                // It may be for the collector to make room.
+                return self.collect(now);
+            }
             match self.check_host(now, pod, &operation) {
                 Ok(()) => self.submit_host(now, request, pod, &operation),
                 Err(error) => self.complete(request, Err(error)),
@@ -126,8 +133,9 @@ impl Array {
         if found.damaged {
             return Err(HostError::Media);
         }
-        // A full device: what cannot be stored is refused rather than held for ever; reads and trims go on.
-        if self.background.retries.is_full() && matches!(operation, Operation::Write { .. }) {
+        // Full: what cannot be stored is refused rather than held for ever; reads and trims go on. While space may still be
+        // given back it is held (`has_room`).
+        if matches!(operation, Operation::Write { .. }) && self.lacks_space() && !self.collection.may_help() {
             return Err(HostError::NoSpace);
         }
         let read = ParkedRead {
@@ -145,8 +153,19 @@ impl Array {
         }
     }
 
-    fn has_room(&self) -> bool {
+    fn has_room(&mut self, operation: &Operation) -> bool {
+        if matches!(operation, Operation::Write { .. }) && self.lacks_space() {
+            self.collection.review();
+            return false;
+        }
         self.store.staged_bytes() < STAGED_BYTES_MAX && self.has_journal_room()
+    }
+
+    /// Whether the device is full, or the capacity but for what keeps the array going.
+    pub(super) fn lacks_space(&self) -> bool {
+        let room = self.store.room();
+        let margin = SPARE_SEGMENTS * u64::from(self.config.store.segment_bytes);
+        self.background.retries.is_full() || room.free_bytes < room.staged_bytes.saturating_add(margin)
     }
 
     fn submit_host(&mut self, now: Time, request: RequestId, pod: PodId, operation: &Operation) {
