@@ -122,8 +122,10 @@ impl Store {
         Ok(payload)
     }
 
+    /// A place that is remembered, unless the record there is dead (F1).
     fn remembered(&self, digest: &Digest) -> Option<Location> {
-        lock(&self.shared.hints).get(digest)
+        let hint = lock(&self.shared.hints).get(digest)?;
+        self.lock().only_visible(hint)
     }
 
     fn remember(&self, digest: &Digest, location: Option<Location>) {

@@ -110,8 +110,9 @@ impl Store {
         for (index, name) in names.iter().enumerate().filter(|(_, name)| !name.is_zero()) {
             if let Some(chunk) = inner.staged.get(name) {
                 staged.push((index, chunk.payload.clone()));
-            } else if let Some(location) = inner.recent.get(name) {
-                wanted.push((*location, index));
+            } else if let Some(location) = inner.recent.get(name).and_then(|found| inner.only_visible(*found))
+            {
+                wanted.push((location, index));
             } else {
                 unknown.push(index);
             }
@@ -122,9 +123,10 @@ impl Store {
     /// Of these blocks, the records that are remembered and the blocks of which none is.
     fn hinted(&self, names: &[Digest], unknown: &[usize]) -> (Vec<Wanted>, Vec<usize>) {
         let (mut wanted, mut rest) = (Vec::with_capacity(unknown.len()), Vec::new());
+        let inner = self.lock();
         let mut hints = lock(&self.shared.hints);
         for index in unknown {
-            match hints.get(&names[*index]) {
+            match hints.get(&names[*index]).and_then(|hint| inner.only_visible(hint)) {
                 Some(location) => wanted.push((location, *index)),
                 None => rest.push(*index),
             }

@@ -10,6 +10,9 @@ use super::{Store, lock};
 use crate::segment::{SEGMENT_HEADER_BYTES, Stream};
 use crate::state::SegmentRecord;
 
+/// Chunks noted before readers get their turn.
+const NOTED_AT_ONCE: usize = 256;
+
 impl Store {
     /// Fills the memory of places from what the segments say, as long as `go_on` says so; gives the number of chunks
     /// noted. To be run once, beside everything else.
@@ -38,12 +41,14 @@ impl Store {
 
     async fn recall_segment(&self, segment: &SegmentRecord) -> u64 {
         let Ok(listed) = list_records(&self.shared.io, segment, SEGMENT_HEADER_BYTES).await else { return 0 };
-        let inner = self.lock();
-        let mut hints = lock(&self.shared.hints);
         let mut noted = 0;
-        for entry in listed.entries.iter().filter(|entry| inner.is_visible(entry.location)) {
-            hints.insert(&entry.digest, entry.location);
-            noted += 1;
+        for entries in listed.entries.chunks(NOTED_AT_ONCE) {
+            let inner = self.lock();
+            let mut hints = lock(&self.shared.hints);
+            for entry in entries.iter().filter(|entry| inner.is_visible(entry.location)) {
+                hints.insert(&entry.digest, entry.location);
+                noted += 1;
+            }
         }
         noted
     }
