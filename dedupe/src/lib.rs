@@ -5,6 +5,7 @@ mod digest;
 mod files;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
+mod hints;
 mod index;
 mod location;
 mod reduce;

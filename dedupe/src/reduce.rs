@@ -187,6 +187,22 @@ pub fn expand(payload: &Payload) -> Result<Bytes, ExpandError> {
     }
 }
 
+/// Puts the content of a payload into `content`, which has its length. On an error anything may be there.
+pub(crate) fn expand_into(payload: &Payload, content: &mut [u8]) -> Result<(), ExpandError> {
+    let (stored, raw) = (payload.bytes.len(), payload.raw_len as usize);
+    if !payload.is_plausible() || raw != content.len() {
+        return Err(ExpandError::Length { stored, raw });
+    }
+    match payload.form {
+        Form::Raw => content.copy_from_slice(&payload.bytes),
+        Form::Lz4 => match decompress_into(&payload.bytes, content) {
+            Ok(length) if length == raw => {}
+            _ => return Err(ExpandError::Lz4),
+        },
+    }
+    Ok(())
+}
+
 /// The content of a payload, proven to be what `name` names.
 pub fn verify(domain: Domain, name: &Digest, payload: &Payload) -> Result<Bytes, ExpandError> {
     let content = expand(payload)?;

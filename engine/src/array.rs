@@ -227,6 +227,7 @@ impl Array {
         let core = block_on(metropod_core::Array::open(config, io, hub.clone(), now()))?;
         let driver = Driver::start(core, shared, hub.clone());
         hub.start(&driver);
+        driver.recall();
         let links = match reach_out(&options, &identity, incarnation, &hub) {
             Ok(links) => links,
             Err(error) => {

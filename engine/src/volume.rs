@@ -73,6 +73,10 @@ impl Volume {
     /// Reads `length` bytes at `offset`, both in bytes.
     pub async fn read(&self, offset: u64, length: u64) -> Result<Bytes, IoError> {
         let fetch = self.fetch(offset, length, true).await?;
+        // What is in memory is not worth a change of threads.
+        if let Some(bytes) = fetch.read_now() {
+            return Ok(bytes);
+        }
         self.on_worker(move || block_on(fetch.read())).await.map_err(|error| self.unreadable(error))
     }
 

@@ -32,6 +32,10 @@ impl NodeStore for Store {
         Ok(self.get(Domain::Node { level }, &digest, None).await?)
     }
 
+    fn will_read(&self, digests: &[Digest]) {
+        Store::will_read(self, digests);
+    }
+
     async fn relieve(&self) -> Result<(), ChunkStoreError> {
         if self.staged_bytes() > STAGED_BYTES_RELIEVED {
             self.destage().await?;

@@ -49,7 +49,7 @@ pub use map::VolumeMap;
 pub use nodes::{CACHE_NODES_DEFAULT, MapError, Nodes};
 pub use overlay::{merge, merge_in_turns};
 pub use reach::{Marker, ReachError, Reached, mark_reachable};
-pub use read::{read_slots, resolve};
+pub use read::{read_slots, resolve, resolve_now};
 pub use run::{RunError, RunPieces};
 pub use slot::{BLOCK_BYTES, BLOCKS_MAX, Extent, GeometryError, SIZE_BYTES_MAX, Slot};
 pub use store::NodeStore;

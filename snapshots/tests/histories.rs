@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use metropod_snapshots::{
     BLOCK_BYTES, Comparison, DiffCursor, Differing, Image, Layer, LayerId, Limits, Nodes, Rework, Slot,
-    Stack, VolumeMap, Work, diff, fold, mapped_blocks, merge_in_turns, read_slots, survey, volume_digest,
+    Source, Stack, VolumeMap, Work, diff, fold, mapped_blocks, merge_in_turns, read_slots, resolve_now,
+    survey, volume_digest,
 };
 use support::{Chance, MemoryStore, Oracle, Point, block_on, check_diff, chunk};
 
@@ -277,7 +278,9 @@ impl History {
         assert_eq!(live, self.oracle.slots(blocks.clone()));
         let point = self.chance.pick(&self.points);
         let frozen = block_on(read_slots(&point.image, &self.nodes, blocks.clone())).unwrap();
-        assert_eq!(frozen, point.oracle.slots(blocks));
+        assert_eq!(frozen, point.oracle.slots(blocks.clone()));
+        let at_once = resolve_now(&point.image.lookup(blocks), &self.nodes);
+        assert!(at_once.is_none_or(|slots| slots == frozen));
     }
 
     fn check_everything(&mut self) {

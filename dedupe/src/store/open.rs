@@ -20,6 +20,7 @@ use super::survey::{Survey, survey};
 use super::{Inner, OpenError, Shared, Store, StoreConfig, WriteError};
 use crate::dead::DeadRecords;
 use crate::files::{OpenFile, SegmentFiles};
+use crate::hints::Hints;
 use crate::index::{
     PageCache, RUN_DIR, Run, RunFault, RunId, dead_of_name, dead_path, run_of_name, run_path,
 };
@@ -66,6 +67,7 @@ impl Store {
                 writer: Turn::new(Default::default()),
                 inner: Mutex::new(inner),
                 pages: Mutex::new(PageCache::new(config.cached_pages_max)),
+                hints: Mutex::new(Hints::new(config.hints_max)),
                 files: Mutex::new(SegmentFiles::new(config.open_segments_max)),
                 io,
                 config,

@@ -14,7 +14,7 @@ use metropod_journal::media::{IoRequest, MediaError};
 
 use super::active::{Active, Doubt, Origin, Placed};
 use super::read::LOOKUPS_AT_ONCE;
-use super::{Inner, Store, WriteError};
+use super::{Inner, Store, WriteError, lock};
 use crate::digest::{Digest, Domain};
 use crate::files::remove_detached;
 use crate::location::{Location, SEGMENTS_MAX, SegmentId};
@@ -195,7 +195,11 @@ impl Store {
             match sync.await {
                 Ok(_) => {
                     active.doubt = Doubt::None;
-                    self.lock().harden(active);
+                    let hardened = self.lock().harden(active);
+                    let mut hints = lock(&self.shared.hints);
+                    for placed in &active.placed[hardened] {
+                        hints.insert(&placed.digest, placed.location);
+                    }
                 }
                 Err(error) => failed = failed.or(Some(error)),
             }

@@ -133,6 +133,15 @@ impl Driver {
         driver
     }
 
+    /// Lets the store remember where its chunks are, beside everything else: reads soon after a start need the index less.
+    pub(crate) fn recall(self: &Arc<Self>) {
+        let (driver, store) = (self.clone(), self.look(|array| array.store().clone()));
+        self.run(move || {
+            let chunks = block_on(store.recall(|| !driver.is_stopping()));
+            tracing::debug!(chunks, "places of chunks are remembered");
+        });
+    }
+
     /// Ends the array (V4) and its threads, for which it waits so long at most; says whether all have ended. What is not
     /// durable by then was never acknowledged.
     pub(crate) fn stop(&self, limit: Duration) -> bool {

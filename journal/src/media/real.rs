@@ -12,11 +12,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Advice, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{
@@ -217,6 +218,28 @@ impl Media for RealMedia {
         read_exactly(&open.descriptor, offset, bounce.as_mut_slice())?;
         buffer.copy_from_slice(bounce.as_slice());
         Ok(())
+    }
+
+    fn read_now(&self, file: FileId, offset: u64, buffer: &mut [u8]) -> bool {
+        let Ok(open) = self.file(file, Doing::Read) else { return false };
+        if open.direct {
+            return false;
+        }
+        let length = buffer.len();
+        let mut parts = [IoSliceMut::new(buffer)];
+        // One call: what is there only in part is left to whoever may wait.
+        let read = retry(|| {
+            rustix::io::preadv2(open.descriptor.as_fd(), &mut parts, offset, ReadWriteFlags::NOWAIT)
+        });
+        read.is_ok_and(|read| read == length)
+    }
+
+    fn will_need(&self, file: FileId, offset: u64, length: u64) {
+        let Ok(open) = self.file(file, Doing::Read) else { return };
+        if let (false, Some(length)) = (open.direct, NonZeroU64::new(length)) {
+            // Advice: whoever reads meets the error, if there is one.
+            let _refused = rustix::fs::fadvise(&open.descriptor, offset, Some(length), Advice::WillNeed);
+        }
     }
 
     fn write(

@@ -9,6 +9,7 @@ use metropod_core::operation::{Manage, Operation};
 use metropod_core::task::Task;
 use metropod_core::{
     Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, ManageError, Managed,
+    OverlayLimits,
 };
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
@@ -141,6 +142,7 @@ fn open(media: &SimMedia, now: Time) -> Array {
         journal,
         store: StoreConfig::new(ME.0),
         settings,
+        overlay: OverlayLimits::default(),
         collect: CollectConfig::default(),
         seed: [3; 32],
     };

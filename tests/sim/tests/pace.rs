@@ -7,7 +7,7 @@ use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::Manage;
 use metropod_core::task::Task;
 use metropod_core::{
-    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, Managed,
+    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, Managed, OverlayLimits,
 };
 use metropod_dedupe::StoreConfig;
 use metropod_journal::media::sim::SimMedia;
@@ -60,6 +60,7 @@ impl World {
             journal,
             store: StoreConfig::new(ME.0),
             settings,
+            overlay: OverlayLimits::default(),
             collect: CollectConfig::default(),
             seed: [3; 32],
         };
