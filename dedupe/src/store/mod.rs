@@ -36,6 +36,7 @@ mod recall;
 mod records;
 mod space;
 mod survey;
+mod sweep;
 mod writer;
 
 pub use clean::Cleaned;
