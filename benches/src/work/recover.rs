@@ -1,0 +1,75 @@
+//! P14: opening an array after `kill -9` with a full journal: how fast the journal is gone through, and when the first
+//! read is served.
+//!
+//! The store holds many chunks before: blocks of eight bytes and zeroes, which take little space. Each round fills the
+//! journal from empty to just below the checkpoint that would empty it, kills the array, empties the page cache, opens the
+//! array and reads; at the end of each round every block that was written is compared.
+
+use std::io;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::site::Site;
+use super::{Settings, progress};
+use crate::cold::forget;
+use crate::plan::{Contents, Kind, Plan, Stop};
+use crate::report::{Document, Figure};
+
+/// A checkpoint begins when half of the budget is used, so this is twice the journal that is gone through.
+const BUDGET_MIB: u64 = 2048;
+const BUDGET_QUICK_MIB: u64 = 128;
+/// What one write takes in the journal, at most: payload, descriptor, its share of a frame.
+const RECORD_BYTES: u64 = 2400;
+
+pub(super) fn run(settings: &Settings) -> io::Result<Document> {
+    let home = settings.home()?;
+    let chunks = settings.count.unwrap_or(settings.pick(20_000, 10_000_000)).next_multiple_of(64);
+    let budget_mib = settings.pick(BUDGET_QUICK_MIB, BUDGET_MIB);
+    let writes = (budget_mib << 20) / 2 / RECORD_BYTES;
+    let params =
+        json!({"chunks_before": chunks, "journal_budget_mib": budget_mib, "writes_in_the_journal": writes});
+    let mut document = Document::begin("recover", home.path(), params);
+    document.context(
+        "data",
+        "in the journal: unique blocks of LZ4 ratio 1.94; before: unique blocks of 8 bytes and zeroes",
+    );
+    document.context("warm", "nothing: the page cache is emptied before the array is opened");
+    let mut site = Site::start(home.path(), budget_mib)?;
+    let base = site.create_full_volume("base", chunks)?;
+    site.drive(&Plan { contents: Contents::Tiny, ..Plan::fill(&base, 1, chunks) })?;
+    let blocks = settings.pick(16_384, 262_144);
+    let volume = site.create_full_volume("vol1", blocks)?;
+    document.fact("array_before", site.usage()?);
+    progress(format_args!("filled"));
+    let (mut opened, mut served, mut rate, mut entries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=settings.rounds() {
+        site.close_and_reopen()?;
+        site.drive(&Plan::random_writes(&volume, 100 + round, blocks, 32, Stop::Requests(writes)))?;
+        let journal_bytes = site.usage()?["journal_bytes"].as_u64().unwrap_or(0);
+        site.process.kill()?;
+        forget(&site.directory)?;
+        let began = Instant::now();
+        site.reopen()?;
+        let open = began.elapsed().as_secs_f64();
+        let read = Plan::random_writes(&volume, round, blocks, 1, Stop::Requests(1));
+        site.drive(&Plan { kind: Kind::Read, ..read })?;
+        let first_read = began.elapsed().as_secs_f64();
+        document.checked(site.check_volume(&volume)?);
+        progress(format_args!("recover: round {round} of {}: {first_read:.2} s", settings.rounds()));
+        if round > 0 {
+            opened.push(open);
+            served.push(first_read);
+            rate.push(journal_bytes as f64 / 1e9 / open);
+            entries.push(writes as f64 / 1e6 / open);
+        }
+        document.fact("journal_bytes_when_killed", journal_bytes);
+    }
+    let figures = vec![Figure::of("open", "s", opened), Figure::of("first read served", "s", served)];
+    document.add("from the start of the process", "reads within 2 s", figures);
+    let bytes = Figure::of("journal gone through", "GB/s", rate);
+    document.add("rate, by bytes", "1 GB/s, or a million entries", vec![bytes]);
+    document.add("rate, by entries", "a million per second", vec![Figure::of("entries", "M/s", entries)]);
+    document.checked(site.check()?);
+    Ok(document)
+}
