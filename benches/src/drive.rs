@@ -1,7 +1,8 @@
 //! Does a plan's requests through the crate's interface and times each of them.
 //!
 //! - T1: data are made before a request's time begins.
-//! - T2: async requesters share as many threads as there are cores; each thread polls the requesters that were woken, as
+//! - T2: with a rate, a request's time begins when it was due, if all requesters were busy then: what waits is counted.
+//! - T3: async requesters share as many threads as there are cores; each thread polls the requesters that were woken, as
 //!   an event loop does. Blocking requesters have a thread each.
 
 use std::collections::VecDeque;
@@ -188,15 +189,15 @@ impl<'a> Shared<'a> {
 
     fn run_blocking(&self, requesters: &mut [Requester]) -> io::Result<()> {
         thread::scope(|scope| {
-            let spawn = |requester| scope.spawn(|| self.requests_blocking(requester));
-            let threads: Vec<_> = requesters.iter_mut().map(spawn).collect();
+            let spawn = |(number, requester)| scope.spawn(move || self.requests_blocking(number, requester));
+            let threads: Vec<_> = (0..).zip(requesters.iter_mut()).map(spawn).collect();
             threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(panicked())))
         })
     }
 
-    fn requests_blocking(&self, requester: &mut Requester) -> io::Result<()> {
+    fn requests_blocking(&self, number: u64, requester: &mut Requester) -> io::Result<()> {
         while let Some(ready) = self.next(requester) {
-            let began = Instant::now();
+            let began = self.wait_until_due(number, requester.done.completed);
             let (offset, length) = self.place(&ready);
             let found = match self.plan.kind {
                 Kind::Write => self.volume.write_blocking(offset, &ready.data).map(|()| Bytes::new()),
@@ -205,6 +206,19 @@ impl<'a> Shared<'a> {
             self.finished(requester, &ready, began, &found.map_err(io::Error::other)?)?;
         }
         Ok(())
+    }
+
+    /// Waits until a requester's request is due; gives when its time begins.
+    fn wait_until_due(&self, requester: u64, completed: u64) -> Instant {
+        let now = Instant::now();
+        let Some(rate) = self.plan.rate else { return now };
+        let before = completed * self.plan.depth + requester;
+        let due = self.began + Duration::from_secs_f64(before as f64 / rate as f64);
+        if now >= due {
+            return due;
+        }
+        thread::sleep(due - now);
+        Instant::now()
     }
 
     fn run_async(&self, requesters: &mut [Requester]) -> io::Result<()> {

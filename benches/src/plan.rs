@@ -102,6 +102,8 @@ pub struct Plan {
     pub api: Api,
     /// When to end.
     pub stop: Stop,
+    /// Requests that are due in a second, whether earlier ones have ended or not; blocking requesters only.
+    pub rate: Option<u64>,
     /// Pause before each request, in microseconds; for depth 1.
     pub pause_us: u64,
     /// Milliseconds between two counts of what was completed.
@@ -134,6 +136,7 @@ impl Plan {
             depth,
             api: Api::Async,
             stop,
+            rate: None,
             pause_us: 0,
             step_ms: 1000,
             ledger: None,

@@ -83,6 +83,19 @@ fn steady_writes_turn_the_journal_over() {
 }
 
 #[test]
+fn writes_that_are_due_at_a_rate_are_timed_from_when_they_were_due() {
+    let document = quickly(&["write", "--rate", "400", "--depth", "2", "--rounds", "1"]);
+    let figures = document["questions"][0]["figures"].as_array().unwrap();
+    assert_eq!(figures[0]["latency"]["count"], 200);
+    assert_eq!(figures[1]["latency"]["count"], 400);
+    // All are due at once: each waits for those before it, so the latencies rise evenly.
+    let document =
+        quickly(&["write", "--rate", "10000000", "--depth", "1", "--rounds", "1", "--writes", "2000"]);
+    let waited = &document["questions"][0]["figures"][1]["latency"]["percentiles"];
+    assert!(waited["p50"].as_f64() > Some(2.5 * waited["p10"].as_f64().unwrap()), "{waited}");
+}
+
+#[test]
 fn reads_are_measured_with_the_map_warm_and_cold() {
     let document = quickly(&["read"]);
     let questions = document["questions"].as_array().unwrap();

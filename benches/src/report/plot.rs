@@ -5,10 +5,10 @@ use std::fmt::Write;
 use super::{Document, Figure, Line};
 use crate::figures::spread;
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 1060.0;
 const PANEL_HEIGHT: f64 = 300.0;
 const LEFT: f64 = 90.0;
-const RIGHT: f64 = 320.0;
+const RIGHT: f64 = 470.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 40.0;
 /// Height of one bar of the medians.
@@ -16,7 +16,8 @@ const BAR: f64 = 18.0;
 const COLOURS: [&str; 8] =
     ["#1b6ca8", "#d1495b", "#3a7d44", "#edae49", "#6a4c93", "#30638e", "#8d6a9f", "#5c5c5c"];
 /// Percentiles along the first picture: equal steps mean ten times rarer.
-const SHARES: [f64; 11] = [0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999];
+const SHARES: [f64; 14] =
+    [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999];
 
 /// A curve: its name and its points, in the panel's own units.
 struct Curve<'a> {
@@ -151,7 +152,11 @@ impl Picture {
                     BAR - 6.0
                 ));
                 let middle = at + (BAR - 6.0) / 2.0;
-                self.rule((LEFT + least / most * width, middle), (LEFT + greatest / most * width, middle));
+                let (from, to) = (LEFT + least / most * width, LEFT + greatest / most * width);
+                self.push(format_args!(
+                    "<line x1=\"{from:.1}\" y1=\"{middle:.1}\" x2=\"{to:.1}\" y2=\"{middle:.1}\" stroke=\"black\" \
+                     stroke-width=\"1.5\"/>"
+                ));
                 let label = format!("{}: {} {unit}", figure.name, short(figure.median()));
                 self.text(WIDTH - RIGHT + 12.0, at + BAR - 7.0, "start", &label);
                 self.height += BAR;

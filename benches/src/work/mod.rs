@@ -93,6 +93,8 @@ pub struct Settings {
     pub count: Option<u64>,
     /// Seconds of a round.
     pub seconds: Option<u64>,
+    /// Requests that are due in a second, whether earlier ones have ended or not.
+    pub rate: Option<u64>,
     /// Writes go on until every stage of the array turns.
     pub steady: bool,
     /// One of the work's cases, by name.

@@ -1,5 +1,5 @@
 //! Durable writes to one array: P1 at depth 1, P2 at depth 32, P5 sequential, P21 small and misaligned; `--steady`: P2 for
-//! so long that every stage of the array turns.
+//! so long that every stage of the array turns; `--rate`: requests that are due whether earlier ones have ended or not.
 //!
 //! Beside them, in the same rounds: plain appends, fio where it is installed, and what the cores can hash and compress. At
 //! the end the array is killed, opened again, and every block compared.
@@ -70,7 +70,9 @@ pub(super) fn run(settings: &Settings) -> io::Result<Document> {
     let mut site = Site::start(home.path(), journal_mib)?;
     let mut bench =
         Bench { settings, home: home.path(), document: &mut document, blocks: (size / BLOCK).max(4096) };
-    if settings.steady {
+    if let Some(rate) = settings.rate {
+        bench.open_loop(&mut site, depth, rate)?;
+    } else if settings.steady {
         bench.steady(&mut site, depth, journal_mib)?;
     } else {
         if settings.depth.is_none_or(|depth| depth == 1) {
@@ -177,6 +179,35 @@ impl Bench<'_> {
         let figures = alternate("random writes", self.settings.rounds(), ways)?;
         let question = format!("one array, random durable writes of 4 KiB at depth {depth}, a burst");
         self.document.add(&question, "4 × fio", figures);
+        Ok(())
+    }
+
+    /// Requests come when they come: half and all of the rate, so that the picture shows where waiting begins.
+    fn open_loop(&mut self, site: &mut Site, depth: u64, rate: u64) -> io::Result<()> {
+        let seconds = self.settings.seconds.unwrap_or(self.settings.pick(1, 10));
+        let writes = self.settings.writes;
+        let volume = site.create_full_volume("open", self.blocks)?;
+        let site = std::cell::RefCell::new(site);
+        let (blocks, site, volume) = (self.blocks, &site, &volume);
+        let ours = |rate: u64, way: u64| {
+            move |round: u64| {
+                let stop = Stop::Requests(writes.unwrap_or(rate * seconds).max(1));
+                let plan = Plan::random_writes(volume, Self::seed(7, round, way), blocks, depth, stop);
+                let driven =
+                    site.borrow_mut().drive(&Plan { api: Api::Blocking, rate: Some(rate), ..plan })?;
+                Ok(Some(Round::median(&driven)))
+            }
+        };
+        let half = (rate / 2).max(1);
+        let ways = vec![
+            Way::new(&format!("{half} per s"), "us", None, ours(half, 0)),
+            Way::new(&format!("{rate} per s"), "us", Some(0), ours(rate, 1)),
+        ];
+        let figures = alternate("writes at a rate", self.settings.rounds(), ways)?;
+        let question = format!(
+            "one array, random durable writes of 4 KiB that are due at a rate, at most {depth} under way, waiting counted"
+        );
+        self.document.add(&question, "", figures);
         Ok(())
     }
 

@@ -50,6 +50,9 @@ pub struct BenchOptions {
     /// Seconds of a round (idle, snapshot)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: Option<u64>,
+    /// write: so many a second are due, whether earlier ones have ended or not; what waits is counted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000), conflicts_with = "steady")]
+    pub rate: Option<u64>,
     /// write: until every stage of the array turns
     #[arg(long)]
     pub steady: bool,
@@ -71,6 +74,7 @@ impl BenchOptions {
             writes: self.writes,
             count: self.count,
             seconds: self.seconds,
+            rate: self.rate,
             steady: self.steady,
             case: self.case.clone(),
         }
