@@ -20,6 +20,6 @@ pub use reduce::{
 };
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_path};
 pub use store::{
-    Cleaned, Collected, OpenError, Pass, PassError, Pin, ReadError, Store, StoreConfig, StoreStats,
+    Cleaned, Collected, OpenError, Pass, PassError, Pin, ReadError, Space, Store, StoreConfig, StoreStats,
     WriteError,
 };

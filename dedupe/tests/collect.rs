@@ -77,7 +77,7 @@ fn cleaning_gives_the_space_back_once_a_later_state_is_durable() {
     commit(&store);
     let (files, bytes) = (segment_files(&media), media.used_bytes());
     collect(&store, (0..1200).filter(|n| n % 10 == 0));
-    let cleaned = now(store.clean(u64::MAX)).unwrap();
+    let cleaned = now(store.clean(60, u64::MAX)).unwrap();
     assert!(cleaned.segments > 5 && !cleaned.more && cleaned.unreadable == 0, "{cleaned:?}");
     assert!(segment_files(&media) > files, "nothing is removed before a state is durable");
     let state = now(store.flush()).unwrap();
@@ -103,13 +103,13 @@ fn cleaning_stops_at_its_budget_and_says_that_there_is_more() {
     collect(&store, (0..1200).filter(|n| n % 5 == 0));
     let (mut calls, mut more) = (0, true);
     while more {
-        let cleaned = now(store.clean(1)).unwrap();
+        let cleaned = now(store.clean(60, 1)).unwrap();
         assert_eq!(cleaned.segments, 1, "{cleaned:?}");
         more = cleaned.more;
         calls += 1;
     }
     assert!(calls > 5);
-    assert_eq!(now(store.clean(1)).unwrap(), metropod_dedupe::Cleaned::default());
+    assert_eq!(now(store.clean(60, 1)).unwrap(), metropod_dedupe::Cleaned::default());
     check_all(&store, (0..1200).filter(|n| n % 5 == 0));
 }
 
@@ -222,7 +222,7 @@ fn a_chunk_that_moves_while_it_is_read_is_found_where_it_went() {
     let live: BTreeSet<u64> = (0..200).filter(|n| n % 10 == 1).collect();
     collect(&store, live.iter().copied());
     let hints: Vec<_> = live.iter().map(|n| now(store.locate(&name(*n))).unwrap()).collect();
-    now(store.clean(u64::MAX)).unwrap();
+    now(store.clean(60, u64::MAX)).unwrap();
     for (n, hint) in live.iter().zip(&hints) {
         assert_eq!(
             now(store.get(domain(*n), &name(*n), *hint)).unwrap(),
@@ -246,7 +246,7 @@ fn a_rotten_survivor_keeps_its_segment_and_the_others_move() {
     let rotten = now(store.locate(&name(11))).unwrap().unwrap();
     let path = format!("segments/{:016x}.seg", rotten.segment().0);
     media.rot(&path, u64::from(rotten.offset()) + 60, 3).unwrap();
-    let cleaned = now(store.clean(u64::MAX)).unwrap();
+    let cleaned = now(store.clean(60, u64::MAX)).unwrap();
     assert_eq!(cleaned.unreadable, 1);
     let state = commit(&store);
     for store in [store, open(&media, Some(&state))] {
@@ -277,7 +277,7 @@ fn a_lost_list_of_the_dead_costs_space_until_the_next_pass_and_nothing_else() {
     check_all(&store, (0..200).filter(|n| n % 2 == 0));
     // A chunk found again may be referred to again.
     assert_eq!(now(store.have(&names([1]))).unwrap(), [true]);
-    now(store.clean(u64::MAX)).unwrap();
+    now(store.clean(60, u64::MAX)).unwrap();
     check_all(&store, (0..200).filter(|n| n % 2 == 0).chain([1]));
     collect(&store, (0..200).filter(|n| n % 2 == 0));
     assert_eq!(store.stats().chunks, 100);
@@ -292,7 +292,7 @@ fn a_rebuilt_index_does_not_bring_the_dead_back() {
     stage_all(&store, 0..300);
     commit(&store);
     collect(&store, (0..300).filter(|n| n % 3 == 0));
-    now(store.clean(u64::MAX)).unwrap();
+    now(store.clean(60, u64::MAX)).unwrap();
     let state = commit(&store);
     for name in media.list("runs").unwrap().into_iter().filter(|name| name.ends_with(".run")) {
         media.rot(&format!("runs/{name}"), media_len(&media, &format!("runs/{name}")) - 10, 0).unwrap();
@@ -325,7 +325,7 @@ fn suspicion_is_counted_from_the_beginning_of_the_last_finished_pass() {
     let collected = now(pass.finish()).unwrap();
     let rest = store.stats().fresh_bytes;
     assert!(rest > 0 && rest + collected.fresh_bytes == all);
-    now(store.clean(u64::MAX)).unwrap();
+    now(store.clean(60, u64::MAX)).unwrap();
     let store = open(&media, Some(&commit(&store)));
     assert_eq!((store.stats().fresh_bytes, store.stats().passes), (rest, 1), "moving makes no garbage");
 }

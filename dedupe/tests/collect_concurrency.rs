@@ -111,7 +111,7 @@ impl World {
         self.tasks.push(match self.random.below(9) {
             0 => Task::Destage(Box::pin(async move { store.destage().await })),
             1 => Task::Flush(self.refs.clone(), Box::pin(async move { store.flush().await })),
-            2 => Task::Clean(Box::pin(async move { store.clean(50_000).await })),
+            2 => Task::Clean(Box::pin(async move { store.clean(60, 50_000).await })),
             3..5 => {
                 let asked: Vec<u64> = (0..20).map(|_| self.random.below(NUMBERS)).collect();
                 let names: Vec<Digest> = asked.iter().map(|n| name(*n)).collect();
@@ -238,7 +238,7 @@ fn run(seed: u64, with_faults: bool) -> Collected {
             let pass = store.begin_pass().expect("none is under way");
             assert_eq!(pass.mark(&names).await, Ok(0));
             pass.finish().await.expect("the media is healthy");
-            store.clean(u64::MAX).await?;
+            store.clean(60, u64::MAX).await?;
             store.flush().await
         }),
     ));
@@ -280,7 +280,7 @@ fn a_pass_and_its_flows_may_move_between_threads() {
     let pass = store.begin_pass().expect("none is under way");
     movable(&pass.mark(&[]));
     movable(&pass.visit(&[]));
-    movable(&store.clean(0));
+    movable(&store.clean(60, 0));
     movable(&store.pin());
     movable(&pass.finish());
 }

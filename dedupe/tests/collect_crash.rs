@@ -103,7 +103,7 @@ impl Life<'_> {
             }
             11..13 => self.begin(),
             13..16 => self.mark(random)?,
-            16 => drop(now(self.store.clean(random.below(200_000)))?),
+            16 => drop(now(self.store.clean(60, random.below(200_000)))?),
             17 => {
                 let count = self.refs.len() as u64;
                 if let Some(n) = (count > 0).then(|| self.refs.iter().nth(random.below(count) as usize)) {
@@ -177,7 +177,7 @@ fn settle(media: &SimMedia, store: &Store, refs: &BTreeSet<u64>, seed: u64) -> B
     let names: Vec<Digest> = refs.iter().map(|n| name(*n)).collect();
     assert_eq!(now(pass.mark(&names)), Ok(0));
     now(pass.finish()).unwrap();
-    while now(store.clean(50_000)).unwrap().more {}
+    while now(store.clean(60, 50_000)).unwrap().more {}
     let state = now(store.flush()).unwrap();
     store.committed(&state);
     let stats = store.stats();
@@ -186,7 +186,7 @@ fn settle(media: &SimMedia, store: &Store, refs: &BTreeSet<u64>, seed: u64) -> B
     assert_eq!(media.list("segments").unwrap().len() as u64, stats.segments, "seed {seed}");
     // Every segment that nothing is written to any more is worth its space.
     let store = open(media, Some(&state));
-    let cleaned = now(store.clean(u64::MAX)).unwrap();
+    let cleaned = now(store.clean(60, u64::MAX)).unwrap();
     assert_eq!(cleaned.unreadable, 0);
     let state = now(store.flush()).unwrap();
     store.committed(&state);

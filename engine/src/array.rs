@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use metropod_core::names::{BadName, Name};
 use metropod_core::operation::Manage;
-use metropod_core::{ArrayConfig, Command, Input, ManageError as Refusal, Managed};
+use metropod_core::{ArrayConfig, CollectConfig, Command, Input, ManageError as Refusal, Managed};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
 use metropod_journal::media::real::{OpenDirError, RealMedia};
@@ -410,7 +410,14 @@ pub(crate) fn core_config(options: &Options, identity: &Identity) -> Result<Arra
         budget_bytes: options.journal_bytes,
         ..JournalConfig::new(me.0, u64::from_le_bytes(salt))
     };
-    Ok(ArrayConfig { me, journal, store: StoreConfig::new(me.0), settings: Settings::default(), seed })
+    Ok(ArrayConfig {
+        me,
+        journal,
+        store: StoreConfig::new(me.0),
+        settings: Settings::default(),
+        collect: CollectConfig::default(),
+        seed,
+    })
 }
 
 fn split_volume(name: &str) -> Result<(&str, &str), ManageError> {

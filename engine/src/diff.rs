@@ -1,7 +1,9 @@
 //! Where two volumes or snapshots of one array differ.
 
+use std::sync::Arc;
+
 use metropod_core::operation::{BLOCK_BYTES, Content};
-use metropod_core::{Command, ManageError as Refusal, Managed};
+use metropod_core::{Command, Frozen, ManageError as Refusal, Managed};
 use metropod_protocol::PodId;
 use metropod_snapshots::{Comparison, Image};
 use tokio::sync::oneshot;
@@ -42,22 +44,19 @@ impl Array {
     /// instant. Gives at most `ranges_max` ranges; the sum of bytes is that of all.
     pub async fn diff(&self, first: &str, second: &str, ranges_max: usize) -> Result<Diff, ManageError> {
         let (first, second) = (self.content(first)?, self.content(second)?);
-        let mut images = if first.0 == second.0 {
-            self.frozen(first.0, vec![first.1, second.1]).await?
+        let held = if first.0 == second.0 {
+            vec![self.frozen(first.0, vec![first.1, second.1]).await?]
         } else {
-            let mut images = self.frozen(first.0, vec![first.1]).await?;
-            images.extend(self.frozen(second.0, vec![second.1]).await?);
-            images
-        };
-        let (Some(second), Some(first)) = (images.pop(), images.pop()) else {
-            return Err(Refusal::Media.into());
+            vec![self.frozen(first.0, vec![first.1]).await?, self.frozen(second.0, vec![second.1]).await?]
         };
         let nodes = self.inner().driver.look(metropod_core::Array::nodes);
         let (send, receive) = oneshot::channel();
         self.inner().driver.run(move || {
             let walked = block_on(async {
-                let mut diff = Diff::between(&first, &second);
-                let mut comparison = Comparison::new(&first, &second, &nodes);
+                let images: Vec<&Image> = held.iter().flat_map(|frozen| &frozen.images).collect();
+                let [first, second] = images[..] else { return Err(Refusal::Media) };
+                let mut diff = Diff::between(first, second);
+                let mut comparison = Comparison::new(first, second, &nodes);
                 while let Some(found) = comparison.next().await.map_err(|_| Refusal::Media)? {
                     if send.is_closed() {
                         break;
@@ -80,10 +79,14 @@ impl Array {
         Ok(receive.await.unwrap_or(Err(Refusal::Media))?)
     }
 
-    /// Frozen content, as this array shows it now.
-    pub(crate) async fn frozen(&self, pod: PodId, contents: Vec<Content>) -> Result<Vec<Image>, ManageError> {
+    /// Frozen content, as this array shows it now; it stays readable while it is held.
+    pub(crate) async fn frozen(
+        &self,
+        pod: PodId,
+        contents: Vec<Content>,
+    ) -> Result<Arc<Frozen>, ManageError> {
         match self.manage(Command::Freeze { pod, contents }).await? {
-            Managed::Images(images) => Ok(images),
+            Managed::Images(frozen) => Ok(frozen),
             _ => Err(Refusal::Media.into()),
         }
     }

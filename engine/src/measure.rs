@@ -16,12 +16,13 @@ impl Array {
     /// 32 bytes for each block that holds data. Dropping the future ends that.
     pub async fn logical_bytes(&self, name: &str) -> Result<u64, ManageError> {
         let (pod, content) = self.content(name)?;
-        let image = self.frozen(pod, vec![content]).await?.pop().ok_or(Refusal::Media)?;
+        let frozen = self.frozen(pod, vec![content]).await?;
         let nodes = self.inner().driver.look(metropod_core::Array::nodes);
         let (send, receive) = oneshot::channel();
         self.inner().driver.run(move || {
             let counted = block_on(async {
-                let mut cursor = DiffCursor::new(None, &image, &nodes);
+                let image = frozen.images.first().ok_or(FlowError::Damaged)?;
+                let mut cursor = DiffCursor::new(None, image, &nodes);
                 let mut blocks = 0;
                 loop {
                     let batch = cursor.next_batch(BATCH_EXTENTS).await.map_err(FlowError::from)?;

@@ -135,7 +135,7 @@ impl<S: NodeStore, M: Marker> Walk<'_, S, M> {
         let first = self.marker.visit_nodes(nodes).await.map_err(|source| ReachError::Mark { source })?;
         let met: Vec<Digest> =
             nodes.iter().zip(first).filter(|(_, first)| *first).map(|(node, _)| *node).collect();
-        let reads = met.iter().map(|node| self.read(level, *node));
+        let reads: Vec<_> = met.iter().map(|node| self.read(level, *node)).collect();
         let mut children = Vec::new();
         for node in gather(reads, READS_IN_FLIGHT).await {
             let node = node.map_err(ReachError::Map)?;

@@ -10,7 +10,9 @@ use metropod_benches::park::block_on;
 use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::{Manage, Operation, Piece};
 use metropod_core::task::Task;
-use metropod_core::{Array, ArrayConfig, BulkPort, Command, Effect, Fetch, Input, Managed, Source};
+use metropod_core::{
+    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, Fetch, Input, Managed, Source,
+};
 use metropod_dedupe::{Compression, Reduced, StoreConfig, reduce};
 use metropod_journal::media::sim::SimMedia;
 use metropod_journal::media::{Durability, Io, Media};
@@ -54,6 +56,7 @@ impl Site {
             journal,
             store: StoreConfig::new(ME.0),
             settings: Settings::default(),
+            collect: CollectConfig::default(),
             seed: [3; 32],
         };
         let io = Io::inline(Arc::new(media.clone()));

@@ -7,15 +7,19 @@
 
 use std::collections::BTreeSet;
 
-use super::read::{LOOKUPS_AT_ONCE, RecordFault};
+use bytes::Bytes;
+use metropod_journal::media::{Cause, MediaError};
+
 use super::records::list_records;
 use super::{Inner, Store, WriteError};
 use crate::digest::{Digest, Domain};
 use crate::location::{Location, SegmentId};
 use crate::reduce::Payload;
-use crate::segment::SEGMENT_HEADER_BYTES;
+use crate::segment::{RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, decode_payload};
 use crate::state::SegmentRecord;
-use crate::turn::join_all;
+
+/// Records of a victim that begin within so many bytes are read with one call.
+const STRETCH_BYTES_MAX: u32 = 1 << 20;
 
 /// What a call of [`Store::clean`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,12 +44,15 @@ struct Survivor {
 
 impl Store {
     /// Moves the live records of the emptiest segments, until `moved_bytes_max` are moved (a segment is finished) or
-    /// none is left below [`StoreConfig::clean_live_percent_max`](super::StoreConfig::clean_live_percent_max).
-    pub async fn clean(&self, moved_bytes_max: u64) -> Result<Cleaned, WriteError> {
+    /// none is left of which at most `percent` is live.
+    ///
+    /// # Panics
+    /// If `percent` is not below 100: moving what is all live gains nothing.
+    pub async fn clean(&self, percent: u32, moved_bytes_max: u64) -> Result<Cleaned, WriteError> {
+        assert!(percent < 100, "moving what is all live gains nothing");
         let mut cleaned = Cleaned::default();
         let mut tried = BTreeSet::new();
         while cleaned.moved_bytes < moved_bytes_max {
-            let percent = self.shared.config.clean_live_percent_max;
             let Some(victim) = self.lock().next_victim(percent, &tried) else { break };
             tried.insert(victim.id);
             let (survivors, unreadable) = self.read_survivors(&victim).await?;
@@ -60,7 +67,6 @@ impl Store {
         }
         let inner = self.lock();
         cleaned.segments = tried.iter().filter(|victim| !inner.segments.contains_key(victim)).count() as u64;
-        let percent = self.shared.config.clean_live_percent_max;
         cleaned.more = inner.next_victim(percent, &tried).is_some();
         Ok(cleaned)
     }
@@ -73,21 +79,52 @@ impl Store {
             let locations = listed.entries.iter().map(|entry| entry.location);
             locations.filter(|location| inner.is_visible(*location)).collect()
         };
-        let (mut survivors, mut unreadable) = (Vec::with_capacity(live.len()), 0);
-        for batch in live.chunks(LOOKUPS_AT_ONCE) {
-            let read = join_all(batch.iter().map(|location| self.read_any_record(*location))).await;
-            for (location, read) in batch.iter().zip(read) {
-                match read {
-                    Ok((header, payload)) => {
-                        let (digest, domain) = (header.digest, header.domain);
-                        survivors.push(Survivor { location: *location, digest, domain, payload });
-                    }
-                    Err(RecordFault::Media(error)) => return Err(WriteError::Segment(error)),
-                    Err(RecordFault::Stale | RecordFault::Rotten) => unreadable += 1,
-                }
+        let mut survivors = Vec::with_capacity(live.len());
+        let mut rest = live.as_slice();
+        while let Some(first) = rest.first() {
+            let stretch = rest.partition_point(|one| one.offset() - first.offset() <= STRETCH_BYTES_MAX);
+            let (now, later) = rest.split_at(stretch);
+            self.read_stretch(victim, now, &mut survivors).await.map_err(WriteError::Segment)?;
+            rest = later;
+        }
+        let unreadable = (live.len() - survivors.len()) as u64;
+        Ok((survivors, unreadable))
+    }
+
+    /// Reads neighbouring records with one call; those that are not what they should be are left out.
+    async fn read_stretch(
+        &self,
+        victim: &SegmentRecord,
+        records: &[Location],
+        survivors: &mut Vec<Survivor>,
+    ) -> Result<(), MediaError> {
+        let [first, ..] = records else { return Ok(()) };
+        let last = records[records.len() - 1];
+        let end = last.offset().saturating_add(last.length_max()).min(victim.length);
+        let file = match self.segment_file(*first).await {
+            Err(error) if error.cause == Cause::NotFound => return Ok(()),
+            other => other?,
+        };
+        let length = end.saturating_sub(first.offset()) as usize;
+        let bytes = match self.shared.io.read(file.id(), u64::from(first.offset()), length).await {
+            Err(error) if error.cause == Cause::PastEnd => Bytes::new(),
+            other => other?,
+        };
+        for location in records {
+            let at = (location.offset() - first.offset()) as usize;
+            if at + RECORD_HEADER_BYTES as usize > bytes.len() {
+                continue;
+            }
+            let record = bytes.slice(at..);
+            let header = RecordHeader::decode(victim.id, &record);
+            let found =
+                header.and_then(|header| Some((header, decode_payload(victim.id, &header, &record)?)));
+            if let Some((header, payload)) = found {
+                let (digest, domain) = (header.digest, header.domain);
+                survivors.push(Survivor { location: *location, digest, domain, payload });
             }
         }
-        Ok((survivors, unreadable))
+        Ok(())
     }
 
     async fn move_survivors(&self, survivors: &[Survivor]) -> Result<u64, WriteError> {

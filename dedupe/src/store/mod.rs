@@ -32,12 +32,14 @@ mod open;
 mod pass;
 mod read;
 mod records;
+mod space;
 mod survey;
 mod writer;
 
 pub use clean::Cleaned;
 pub use error::{OpenError, PassError, ReadError, WriteError};
 pub use pass::{Collected, Pass, Pin};
+pub use space::Space;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -74,8 +76,9 @@ pub struct StoreConfig {
     pub cached_pages_max: usize,
     /// Segments kept open for reading.
     pub open_segments_max: usize,
-    /// Share of a segment that is live, in percent, up to which it is worth cleaning; below 100.
-    pub clean_live_percent_max: u32,
+    /// Length that all segment files together may have, in bytes; `u64::MAX`: as much as the device has. Fresh data
+    /// leaves a reserve of it ([`Space`]).
+    pub capacity_bytes: u64,
 }
 
 impl StoreConfig {
@@ -89,7 +92,7 @@ impl StoreConfig {
             unsynced_bytes_max: 64 << 20,
             cached_pages_max: 1024,
             open_segments_max: 256,
-            clean_live_percent_max: 60,
+            capacity_bytes: u64::MAX,
         }
     }
 
@@ -97,7 +100,6 @@ impl StoreConfig {
         let allowed = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
         assert!(allowed.contains(&self.segment_bytes), "segments are of {allowed:?} bytes");
         assert!(self.recent_entries_max > 0, "the recent table holds at least one entry");
-        assert!(self.clean_live_percent_max < 100, "moving what is all live gains nothing");
     }
 }
 

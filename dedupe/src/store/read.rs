@@ -265,7 +265,7 @@ impl Store {
         Ok((header, payload))
     }
 
-    async fn segment_file(&self, location: Location) -> Result<Arc<OpenFile>, MediaError> {
+    pub(super) async fn segment_file(&self, location: Location) -> Result<Arc<OpenFile>, MediaError> {
         let segment = location.segment();
         if let Some(file) = lock(&self.shared.files).get(segment) {
             return Ok(file);

@@ -125,7 +125,11 @@ impl Store {
     }
 
     async fn begin_segment(&self, stream: Stream) -> Result<Active, MediaError> {
-        let id = self.lock().take_segment_id();
+        let id = {
+            let mut inner = self.lock();
+            self.check_room(&inner, stream)?;
+            inner.take_segment_id()
+        };
         assert!(id.0 < SEGMENTS_MAX, "2^36 segments are a zebibyte");
         Active::begin(&self.shared.io, &self.shared.config.array, id, stream).await
     }

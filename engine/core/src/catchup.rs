@@ -13,7 +13,7 @@ use std::sync::Arc;
 use metropod_protocol::{ArrayId, Position, Span, Time};
 
 use crate::namespace::PodImage;
-use crate::transfer::{Inbox, Progress};
+use crate::transfer::{Building, Inbox, Progress};
 
 /// A round shorter than this is followed by the log itself.
 pub const ROUND_SHORT: Span = Span::millis(2_000);
@@ -48,6 +48,8 @@ pub struct Sending {
     pub to: Position,
     /// Its content.
     pub image: PodImage,
+    /// The content it is compared with, if the round starts from a common point.
+    pub from: Option<PodImage>,
     /// Messages from the joiner.
     pub inbox: Inbox,
     /// How far it is.
@@ -65,6 +67,8 @@ pub struct Receiving {
     pub round: u64,
     /// What comes.
     pub to: Position,
+    /// What has come so far.
+    pub building: Building,
     /// Messages from the survivor.
     pub inbox: Inbox,
     /// How far it is.

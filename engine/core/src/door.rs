@@ -13,6 +13,7 @@ use metropod_protocol::mediator::{MediatorReply, MediatorRequest, Statement};
 use metropod_protocol::{ArrayId, MediatorId, PodId, RequestId};
 
 use crate::fetch::Fetch;
+use crate::frozen::Frozen;
 use crate::names::{Name, SnapshotId, VolumeId};
 use crate::operation::Operation;
 use crate::task::{Finished, Task};
@@ -71,6 +72,12 @@ pub enum Input {
     },
     /// Writes a checkpoint now; answered by [`Effect::Managed`] with [`Managed::Done`].
     Checkpoint {
+        /// From [`crate::Array::next_request`].
+        request: RequestId,
+    },
+    /// Gives back the space of what nothing refers to now; answered by [`Effect::Managed`] with [`Managed::Done`] when the
+    /// files are gone.
+    Collect {
         /// From [`crate::Array::next_request`].
         request: RequestId,
     },
@@ -238,8 +245,8 @@ pub enum Managed {
     Volume(VolumeId),
     /// Snapshots were taken.
     Snapshots(Vec<SnapshotId>),
-    /// Frozen content, in the order asked for.
-    Images(Vec<metropod_snapshots::Image>),
+    /// Frozen content; it stays readable until the last handle on it is dropped.
+    Images(std::sync::Arc<Frozen>),
     /// Done.
     Done,
 }

@@ -4,7 +4,7 @@
 //! happens to the map later.
 
 use bytes::{Bytes, BytesMut};
-use metropod_dedupe::{Domain, Store};
+use metropod_dedupe::{Domain, Pin, Store};
 use metropod_snapshots::{Image, Lookup, Nodes, Slot, Source, VolumeMap, resolve};
 
 use crate::operation::{BLOCK_BYTES, blocks_touched, shares};
@@ -16,6 +16,8 @@ pub struct Fetch {
     nodes: Nodes<Store>,
     offset: u64,
     length: u64,
+    /// What the lookup names may be overwritten before it is read; it is not collected meanwhile.
+    _pin: Pin,
 }
 
 /// A run of blocks that are all zero or all data.
@@ -41,7 +43,7 @@ impl Fetch {
     fn of(source: &impl Source, nodes: &Nodes<Store>, offset: u64, length: u64) -> Fetch {
         let first = offset / BLOCK_BYTES;
         let lookup = source.lookup(first..first + blocks_touched(offset, length));
-        Fetch { lookup, nodes: nodes.clone(), offset, length }
+        Fetch { lookup, nodes: nodes.clone(), offset, length, _pin: nodes.store().pin() }
     }
 
     /// The bytes, each block verified against its name.

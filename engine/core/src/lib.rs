@@ -7,6 +7,7 @@
 mod array;
 mod catchup;
 mod fetch;
+mod frozen;
 #[cfg(test)]
 mod golden;
 mod layer_ids;
@@ -25,9 +26,12 @@ pub mod run_file;
 pub mod task;
 pub mod transfer;
 
-pub use array::{Array, ArrayConfig, BulkPort, DESTAGE_BYTES, OpenError, STAGED_BYTES_MAX};
+pub use array::{
+    Array, ArrayConfig, BulkPort, CollectConfig, CollectCounts, DESTAGE_BYTES, OpenError, STAGED_BYTES_MAX,
+};
 pub use catchup::CatchUp;
 pub use door::{Alarm, Channel, Command, Effect, HostError, Input, ManageError, Managed, Source};
 pub use fetch::{Extent, Fetch};
+pub use frozen::Frozen;
 pub use layer_ids::LayerIds;
 pub use pod::Pod;

@@ -7,12 +7,13 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use metropod_dedupe::{ReadError, Reduced, WriteError};
+use metropod_dedupe::{Pass, PassError, ReadError, Reduced, WriteError};
 use metropod_journal::media::{Cause, MediaError};
 use metropod_journal::{PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::PodId;
-use metropod_snapshots::{ChunkStoreError, Image, MapError};
+use metropod_snapshots::{ChunkStoreError, Image, MapError, ReachError};
 
+use crate::array::Swept;
 use crate::checkpoint::Checkpointed;
 use crate::names::VolumeId;
 use crate::namespace::PodImage;
@@ -90,6 +91,26 @@ impl From<MapError<ChunkStoreError>> for FlowError {
     }
 }
 
+impl From<PassError> for FlowError {
+    fn from(error: PassError) -> FlowError {
+        match error {
+            PassError::Mark(error) => error.into(),
+            PassError::Segment(error) => FlowError::Media(error),
+            _ => FlowError::Damaged,
+        }
+    }
+}
+
+impl From<ReachError<ChunkStoreError, ReadError>> for FlowError {
+    fn from(error: ReachError<ChunkStoreError, ReadError>) -> FlowError {
+        match error {
+            ReachError::Map(error) => error.into(),
+            ReachError::Mark { source } => source.into(),
+            _ => FlowError::Damaged,
+        }
+    }
+}
+
 impl From<TransferError> for FlowError {
     fn from(error: TransferError) -> FlowError {
         match error {
@@ -153,6 +174,10 @@ pub enum Finished {
         /// The same content, as a tree.
         result: Result<Box<Folded>, FlowError>,
     },
+    /// A pass has marked everything that its roots reach, or came to nothing.
+    Marked(Result<Pass, FlowError>),
+    /// A pass is over, or a step of the cleaning after it.
+    Swept(Swept),
     /// At the survivor: a round ended.
     Sent {
         /// The pod.

@@ -4,7 +4,10 @@
 //! - S2: a snapshot taken while nothing was in flight holds exactly what the volume held then.
 //! - S3: an array opens after any crash, without repair.
 //! - S4: one seed, one run: [`Solo::trace`] is equal for two runs of a seed.
+//! - S5: what the collector leaves is what a recount of everything that is named finds, no more and no less; a read that
+//!   was under way meanwhile shows what it would have shown before.
 
+mod collecting;
 mod things;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,9 +18,10 @@ use metropod_core::names::{Name, SnapshotId, VolumeId};
 use metropod_core::operation::{BLOCK_BYTES, Manage};
 use metropod_core::task::Task;
 use metropod_core::{
-    Array, ArrayConfig, BulkPort, Command, Effect, HostError, Input, ManageError, Managed, Source,
+    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, ManageError, Managed,
+    Source,
 };
-use metropod_dedupe::StoreConfig;
+use metropod_dedupe::{SEGMENT_BYTES_MIN, StoreConfig};
 use metropod_journal::media::sim::SimMedia;
 use metropod_journal::media::{Durability, Io, Media};
 use metropod_journal::{Append, JournalConfig};
@@ -28,6 +32,7 @@ use crate::oracle::{Oracle, SECTOR_BYTES};
 use crate::payload;
 use crate::random::Random;
 
+use collecting::HeldRead;
 use things::Thing;
 
 /// Size of the volumes, in bytes: small, so that writes meet.
@@ -57,6 +62,12 @@ pub struct Counts {
     pub checked_bytes: u64,
     /// Things that managers did to clones.
     pub churned: u64,
+    /// Passes of the collector that were waited for.
+    pub collected: u64,
+    /// Chunks found dead.
+    pub dead_chunks: u64,
+    /// Recounts that agreed.
+    pub recounts: u64,
 }
 
 /// See the module's text.
@@ -77,6 +88,8 @@ pub struct Solo {
     trace: u64,
     starts: u64,
     churning: bool,
+    collecting: bool,
+    held: Option<HeldRead>,
     things: Vec<Thing>,
 }
 
@@ -106,6 +119,8 @@ impl Solo {
             trace: seed,
             starts: 0,
             churning: false,
+            collecting: false,
+            held: None,
             things: Vec::new(),
         };
         solo.open();
@@ -130,6 +145,9 @@ impl Solo {
         if self.churning {
             self.wait_for_ends();
         }
+        if self.collecting {
+            self.recount();
+        }
         self.counts
     }
 
@@ -143,12 +161,14 @@ impl Solo {
             0..40 if self.writes.len() < IN_FLIGHT_MAX => self.send_write(),
             40..65 => self.finish_append(),
             65..80 => self.finish_task(),
-            80..86 => self.pass_time(Span::millis(20)),
+            80..84 => self.pass_time(Span::millis(20)),
             86..90 if self.churning && self.random.chance(70) => self.churn(),
+            84..86 if self.collecting => self.collect_something(),
             86..88 => self.take_snapshot(),
             88..90 => self.ask_checkpoint(),
             90..92 => self.arm_power_cut(),
             92 => self.crash(),
+            84..86 => self.pass_time(Span::millis(20)),
             93..95 => {
                 self.settle();
                 self.check_all();
@@ -298,12 +318,19 @@ impl Solo {
     fn manage(&mut self, command: Command) -> Result<Managed, ManageError> {
         let Some(array) = &mut self.array else { return Err(ManageError::Media) };
         let request = array.next_request();
+        self.answer_to(request, Input::Manage { request, command })
+    }
+
+    /// Puts something in that is answered, and waits for the answer; `Media` if the power went meanwhile.
+    fn answer_to(&mut self, request: RequestId, input: Input) -> Result<Managed, ManageError> {
         let start = self.starts;
-        self.input(Input::Manage { request, command });
+        self.input(input);
         for _ in 0..10_000 {
             if let Some(at) = self.answers.iter().position(|(answered, _)| *answered == request) {
                 return self.answers.remove(at).expect("just found").1;
             }
+            // Reads that nobody waits for any more: a host that goes away drops them.
+            self.fetches.clear();
             if self.media.is_dark() {
                 self.crash();
             }
@@ -318,7 +345,8 @@ impl Solo {
                 self.pass_time(Span::millis(20));
             }
         }
-        panic!("a management request is answered");
+        let array = self.array.as_ref().map(|array| (array.collecting(), array.collect_counts()));
+        panic!("a management request is answered: {array:?}");
     }
 
     fn read(&mut self, source: Source) -> Vec<u8> {
@@ -376,6 +404,7 @@ impl Solo {
         self.append = None;
         self.answers.clear();
         self.fetches.clear();
+        self.held = None;
         self.writes.clear();
         let seed = self.random.bits();
         self.note(seed);
@@ -426,7 +455,13 @@ impl Solo {
             budget_bytes: 20 << 20,
             ..JournalConfig::new(ME.0, self.random.bits())
         };
-        ArrayConfig { me: ME, journal, store: StoreConfig::new(ME.0), settings: Settings::default(), seed }
+        let mut store = StoreConfig::new(ME.0);
+        let mut collect = CollectConfig::default();
+        if self.collecting {
+            store.segment_bytes = SEGMENT_BYTES_MIN;
+            collect = CollectConfig { fresh_percent: 30, fresh_bytes_min: 200_000, clean_percent: 60 };
+        }
+        ArrayConfig { me: ME, journal, store, settings: Settings::default(), collect, seed }
     }
 
     // ---- checks

@@ -26,6 +26,13 @@ fn what_managers_did_survives_power_cuts_and_ends_in_its_time() {
 }
 
 #[test]
+fn what_the_collector_leaves_is_what_a_recount_finds_whatever_happened_meanwhile() {
+    let seeds = seeds(300);
+    let total = run(seeds, |seed| Solo::new(seed).collecting().churning());
+    assert!(total.recounts == seeds && total.dead_chunks > seeds, "the collector does something: {total:?}");
+}
+
+#[test]
 fn hosts_get_the_rate_that_a_volume_is_limited_to() {
     let mut solo = Solo::new(1);
     let ms = |span: Span| span.0 / 1_000_000;
@@ -53,6 +60,9 @@ fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Co
         total.flows += counts.flows;
         total.checked_bytes += counts.checked_bytes;
         total.churned += counts.churned;
+        total.collected += counts.collected;
+        total.dead_chunks += counts.dead_chunks;
+        total.recounts += counts.recounts;
     }
     println!("{seeds} seeds: {total:?}");
     assert!(total.acknowledged > seeds && total.crashes > seeds, "the runs do something: {total:?}");

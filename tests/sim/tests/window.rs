@@ -7,7 +7,7 @@ use bytes::Bytes;
 use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::Manage;
 use metropod_core::task::Finished;
-use metropod_core::{Array, ArrayConfig, BulkPort, Channel, Command, Effect, Input, Managed};
+use metropod_core::{Array, ArrayConfig, BulkPort, Channel, CollectConfig, Command, Effect, Input, Managed};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
 use metropod_journal::media::sim::SimMedia;
@@ -65,7 +65,8 @@ impl World {
             };
             let seed = [index as u8; 32];
             let settings = Settings::default();
-            let config = ArrayConfig { me, journal, store: StoreConfig::new(me.0), settings, seed };
+            let (store, collect) = (StoreConfig::new(me.0), CollectConfig::default());
+            let config = ArrayConfig { me, journal, store, collect, settings, seed };
             let io = Io::inline(Arc::new(media.clone()));
             let array =
                 run(Array::open(config, io, Arc::new(bulk.clone()), now)).expect("an empty media opens");

@@ -72,6 +72,11 @@ impl Background {
             && self.merging == 0
     }
 
+    /// Whether no flow is under way whose names no root shows.
+    pub(super) fn lets_a_pass_begin(&self) -> bool {
+        self.checkpointing.is_none() && self.folding.is_empty()
+    }
+
     /// Asks for a checkpoint that captures what is there now; returns the number it will have at the earliest.
     pub(super) fn want_checkpoint(&mut self) -> u64 {
         self.wanted = true;
@@ -99,6 +104,7 @@ impl Array {
                 async move { Finished::Destaged(store.destage().await.map_err(FlowError::from)) },
             );
         }
+        self.collect(now);
         if self.background.checkpointing.is_none()
             && self.background.retries.may_start(Kind::Checkpoint)
             && (self.background.wanted || (self.is_journal_pressed() && self.would_checkpoint_free()))
@@ -113,17 +119,21 @@ impl Array {
             Finished::Destaged(result) => {
                 self.background.destaging = false;
                 self.note(now, Kind::Destage, result.err());
+                self.collection.review();
             }
             Finished::Checkpointed(Ok(done)) => self.checkpoint_done(now, *done),
             Finished::Checkpointed(Err(error)) => self.checkpoint_failed(now, error),
             Finished::Merged { pod, number, result } => self.merged(now, pod, number, result),
             Finished::Folded { pod, volume, from, result } => {
                 self.background.folding.remove(&(pod, volume));
+                self.collection.review();
                 self.note(now, Kind::Fold, result.as_ref().err().copied());
                 if let (Ok(into), Some(found)) = (result, self.pods.get_mut(&pod)) {
                     found.adopt_fold(volume, &from, &into);
                 }
             }
+            Finished::Marked(result) => self.marked(now, result),
+            Finished::Swept(swept) => self.swept(now, swept),
             Finished::Sent { pod, round, result } => self.round_sent(now, pod, round, result),
             Finished::Received { pod, round, result } => self.round_received(pod, round, result),
         }
@@ -190,7 +200,7 @@ impl Array {
     }
 
     /// Remembers how a flow ended, so that a failing one is tried again at intervals (B3).
-    fn note(&mut self, now: Time, kind: Kind, error: Option<FlowError>) {
+    pub(super) fn note(&mut self, now: Time, kind: Kind, error: Option<FlowError>) {
         let was_full = self.background.retries.is_full();
         self.background.retries.note(now, kind, error);
         let is_full = self.background.retries.is_full();
@@ -299,6 +309,8 @@ impl Array {
         }
         self.journal.trim(capture.trim);
         self.commands_after_checkpoint(now, done.number);
+        self.collected_until(now, done.number);
+        self.collection.review();
         self.fold_deep_volumes();
     }
 
@@ -310,7 +322,7 @@ impl Array {
     }
 
     fn fold_deep_volumes(&mut self) {
-        if !self.background.retries.may_start(Kind::Fold) {
+        if !self.background.retries.may_start(Kind::Fold) || self.collection.is_due() {
             return;
         }
         let mut deep = Vec::new();

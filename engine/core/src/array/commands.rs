@@ -177,7 +177,8 @@ impl Array {
             }
         }
         let images = contents.iter().map(|content| found.image_of(*content)).collect();
-        self.managed(request, Ok(Managed::Images(images)));
+        let frozen = self.frozen.give(images);
+        self.managed(request, Ok(Managed::Images(frozen)));
         Ok(())
     }
 

@@ -218,6 +218,7 @@ impl Array {
         match applied {
             Applied::Idle => false,
             Applied::Entry(answer) => {
+                self.note_applied(pod);
                 if self.pods.get(&pod).is_some_and(|found| found.gone) {
                     self.forget_pod(pod, answer.map(|(request, _)| request));
                     return false;
@@ -237,6 +238,11 @@ impl Array {
                 false
             }
         }
+    }
+
+    fn note_applied(&mut self, pod: PodId) {
+        let dropped = self.pods.get_mut(&pod).is_some_and(|found| std::mem::take(&mut found.dropped_content));
+        self.collection.applied(dropped);
     }
 
     /// Tells machine and chores of what applying changed.

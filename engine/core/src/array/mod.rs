@@ -11,6 +11,7 @@
 
 mod background;
 mod closing;
+mod collect;
 mod commands;
 mod effects;
 mod limits;
@@ -37,11 +38,13 @@ use crate::array::closing::Closing;
 use crate::array::windows::Windows;
 use crate::checkpoint::LayerPlaces;
 use crate::door::{Channel, Effect, Input};
+use crate::frozen::GivenOut;
 use crate::layer_ids::LayerIds;
 use crate::names::Name;
 use crate::operation::Operation;
 use crate::pod::Pod;
 
+pub use collect::{CollectConfig, CollectCounts, Swept};
 pub use open::OpenError;
 pub use peers::BulkPort;
 
@@ -60,6 +63,8 @@ pub struct ArrayConfig {
     pub journal: JournalConfig,
     /// Store sizes.
     pub store: metropod_dedupe::StoreConfig,
+    /// When space is collected.
+    pub collect: CollectConfig,
     /// Timers.
     pub settings: Settings,
     /// Fresh random bytes at every start.
@@ -86,6 +91,8 @@ pub struct Array {
     review_admission: bool,
     meters: limits::Meters,
     background: background::Background,
+    collection: collect::Collection,
+    frozen: GivenOut,
     layer_places: LayerPlaces,
     commands: commands::Pending,
     poisoned: Option<MediaError>,
@@ -107,6 +114,7 @@ impl Array {
             Input::Withdraw { pod, request } => self.withdraw(now, pod, request),
             Input::Manage { request, command } => self.manage(now, request, command),
             Input::Checkpoint { request } => self.checkpoint_for(request),
+            Input::Collect { request } => self.collect_for(request),
             Input::Appended { id, result } => self.appended(now, id, result),
             Input::Finished(finished) => self.finished(now, finished),
             Input::LinkUp { peer, channel } => self.link_up(now, peer, channel),
@@ -138,7 +146,12 @@ impl Array {
         self.pods
             .values()
             .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at, pod.chore_at()])
-            .chain([self.background.retries.next(), self.closing.due_at(), self.meters.opens_at()])
+            .chain([
+                self.background.retries.next(),
+                self.collection.due_at(),
+                self.closing.due_at(),
+                self.meters.opens_at(),
+            ])
             .flatten()
             .min()
     }
@@ -201,7 +214,9 @@ impl Array {
 
     /// Whether nothing runs in the background and everything handed to the journal is durable.
     pub fn is_quiet(&self) -> bool {
-        self.background.is_idle() && self.pods.values().all(|pod| pod.in_journal.is_empty())
+        self.background.is_idle()
+            && self.collection.is_idle()
+            && self.pods.values().all(|pod| pod.in_journal.is_empty())
     }
 
     fn tick(&mut self, now: Time) {

@@ -26,6 +26,7 @@ use super::windows::Windows;
 use super::{Array, ArrayConfig, BulkPort, background::Background, commands::Pending};
 use crate::checkpoint::{self, CURRENT, LayerPlaces, PodDraft};
 use crate::codec::DecodeError;
+use crate::frozen::GivenOut;
 use crate::journal_record::JournalRecord;
 use crate::layer_ids::LayerIds;
 use crate::manifest::{self, ManifestError};
@@ -198,6 +199,8 @@ impl Array {
             review_admission: false,
             meters: super::limits::Meters::default(),
             background: Background::after(found.number),
+            collection: super::collect::Collection::default(),
+            frozen: GivenOut::default(),
             layer_places: found.places,
             commands: Pending::default(),
             poisoned: None,

@@ -13,7 +13,7 @@ use crate::namespace::PodImage;
 use crate::peer_message::{SyncFrame, decode_bulk};
 use crate::pod::{Announced, ForkPoint};
 use crate::task::{Finished, FlowError, WaitsFor};
-use crate::transfer::{self, AbortReason, Begin, Held, Inbox, Port, Progress};
+use crate::transfer::{self, AbortReason, Begin, Building, Held, Inbox, Port, Progress};
 
 /// How long a failed round rests before it is tried again.
 const ROUND_RETRY_AFTER: Span = Span::millis(200);
@@ -170,6 +170,7 @@ impl Array {
             round,
             to,
             image: image.clone(),
+            from: from.as_ref().map(|common| common.image.clone()),
             inbox: inbox.clone(),
             progress: progress.clone(),
             began: now,
@@ -247,12 +248,13 @@ impl Array {
             found.begin = Some(Announced { peer, begin, inbox });
             return;
         }
-        let progress = Arc::new(Progress::new());
+        let (progress, building) = (Arc::new(Progress::new()), Building::default());
         let round = begin.round;
         found.catch_up = CatchUp::Receiving(Box::new(Receiving {
             peer,
             round,
             to: begin.to,
+            building: building.clone(),
             inbox: inbox.clone(),
             progress: progress.clone(),
             began: now,
@@ -263,7 +265,8 @@ impl Array {
         let store = self.store.clone();
         let port = self.pod_port(peer, pod);
         self.run_waiting(WaitsFor::Survivor, "receive round", async move {
-            let result = transfer::receive_round(begin, have, layer_ids, store, port, inbox, progress).await;
+            let result =
+                transfer::receive_round(begin, have, layer_ids, store, port, inbox, progress, building).await;
             Finished::Received { pod, round, result: result.map(Box::new).map_err(FlowError::from) }
         });
     }

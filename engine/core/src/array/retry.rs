@@ -19,6 +19,7 @@ pub(super) enum Kind {
     Destage,
     Checkpoint,
     Fold,
+    Collect,
 }
 
 /// See the module's text.
@@ -35,12 +36,13 @@ impl Kind {
             Kind::Destage => "destage",
             Kind::Checkpoint => "checkpoint",
             Kind::Fold => "fold",
+            Kind::Collect => "collect",
         }
     }
 
     /// Whether hosts depend on it: without room for it nothing more can be taken in.
     fn is_needed_for_writes(self) -> bool {
-        self != Kind::Fold
+        !matches!(self, Kind::Fold | Kind::Collect)
     }
 }
 

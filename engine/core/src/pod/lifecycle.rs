@@ -32,6 +32,7 @@ impl Pod {
             }
         }
         self.check_quota(size_bytes.saturating_sub(before))?;
+        self.dropped_content |= size_bytes < before;
         let map = self.maps.get_mut(&volume).expect("every volume of the namespace has a map");
         map.resize(size_bytes).map_err(|_| ManageError::BadSize)?;
         self.used_volume(volume)?.size_bytes = size_bytes;
@@ -57,6 +58,7 @@ impl Pod {
         let mut map = VolumeMap::from_image(self.image_of(from));
         map.resize(size_bytes).map_err(|_| ManageError::BadSize)?;
         self.maps.insert(volume, map);
+        self.dropped_content = true;
         self.used_volume(volume)?.size_bytes = size_bytes;
         Ok(Managed::Done)
     }
@@ -101,6 +103,7 @@ impl Pod {
         if due_by.is_some_and(|time| time < state.due) {
             return Err(ManageError::NotDestroyed);
         }
+        self.dropped_content = true;
         match target {
             Target::Pod if !contents && !self.namespace.volumes.is_empty() => {
                 return Err(ManageError::HasContents);

@@ -119,6 +119,8 @@ pub struct Pod {
     pub(crate) born_with: Option<u64>,
     /// The namespace changed: machine and chores have to be told.
     pub(crate) changed: bool,
+    /// Content was let go of that no write replaced: there may be much garbage at once.
+    pub(crate) dropped_content: bool,
     pub(crate) chores: chores::Chores,
     /// The pod is eradicated: the array forgets it.
     pub(crate) gone: bool,
@@ -164,6 +166,7 @@ impl Pod {
             round_retry_at: None,
             born_with: None,
             changed: false,
+            dropped_content: false,
             chores: chores::Chores::default(),
             gone: false,
         };

@@ -4,21 +4,82 @@
 //! - L2: what the target has beyond the common point is replaced by the first point of the volume, in which all of
 //!   that is named (T3); from there on every point is exact.
 //! - L3: memory: beyond [`FOLD_ENTRIES`] entries a volume's changes go into its tree.
+//! - L4: whatever was asked for or arrived is named by [`Building::images`] from before the store is asked until the round is
+//!   over, so that a collection may begin at any time except during a fold.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metropod_dedupe::Store;
-use metropod_snapshots::{Extent, MapError, NodeStore, Nodes, Slot, VolumeMap, fold};
+use metropod_snapshots::{Extent, Image, MapError, NodeStore, Nodes, Slot, VolumeMap, fold};
 
 use super::begin::{Base, Begin, Point, Target};
 use super::error::{TransferError, Violation};
+use crate::checkpoint::images_of;
 use crate::layer_ids::LayerIds;
 use crate::namespace::{Namespace, PodImage};
 
 /// Entries of one volume beyond which they are folded into its tree, so that a baseline of any size fits memory.
 pub(super) const FOLD_ENTRIES: usize = 1 << 20;
 
+/// What has come of a round so far, shared by the flow that builds it and whoever must know what it names (L4).
+#[derive(Debug, Clone, Default)]
+pub struct Building {
+    builder: Arc<Mutex<Option<Builder>>>,
+}
+
+impl Building {
+    pub(super) fn begin(&self, builder: Builder) {
+        *self.lock() = Some(builder);
+    }
+
+    /// Everything that the round names so far; `None` while new nodes exist that nothing names yet.
+    pub fn images(&self) -> Option<Vec<Image>> {
+        self.lock().as_mut().map_or(Some(Vec::new()), Builder::images)
+    }
+
+    /// See [`Builder::lay`].
+    pub(super) fn lay(&self, point: u32, entries: &[Extent], last: bool) -> Result<(), TransferError> {
+        self.with(|builder| builder.lay(point, entries, last))
+    }
+
+    /// Whether [`Building::fold`] is due.
+    pub(super) fn wants_fold(&self) -> bool {
+        self.with(|builder| builder.wants_fold())
+    }
+
+    /// Puts the changes laid so far into the volume's tree. All content that they name must be in the store.
+    pub(super) async fn fold(
+        &self,
+        nodes: &Nodes<Store>,
+    ) -> Result<(), MapError<<Store as NodeStore>::Error>> {
+        let Some(image) = self.with(Builder::begin_fold) else { return Ok(()) };
+        let folded = fold(&image, nodes).await?;
+        self.with(|builder| builder.end_fold(folded));
+        Ok(())
+    }
+
+    /// The whole image, when every point is complete.
+    pub(super) fn finish(&self) -> Result<PodImage, Violation> {
+        self.with(|builder| builder.finish())
+    }
+
+    /// Whether every point is complete.
+    pub(super) fn is_complete(&self) -> bool {
+        self.with(|builder| builder.is_complete())
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Builder) -> T) -> T {
+        act(self.lock().as_mut().expect("the round has begun to build"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Builder>> {
+        self.builder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// See the module's text.
+#[derive(Debug)]
 pub(super) struct Builder {
     points: Vec<Point>,
     namespace: Namespace,
@@ -28,9 +89,11 @@ pub(super) struct Builder {
     at: usize,
     current: Option<Current>,
     built: PodImage,
+    folding: bool,
 }
 
 /// The volume whose points are being built.
+#[derive(Debug)]
 struct Current {
     map: VolumeMap,
     /// Entries laid since the last fold.
@@ -68,7 +131,17 @@ impl Builder {
             built.snapshots.insert(*id, image.clone());
         }
         let points = begin.points.clone();
-        Ok(Builder { points, namespace, have, layer_ids, fold_entries, at: 0, current: None, built })
+        Ok(Builder {
+            points,
+            namespace,
+            have,
+            layer_ids,
+            fold_entries,
+            at: 0,
+            current: None,
+            built,
+            folding: false,
+        })
     }
 
     /// Lays changes of `point`; `last` completes it.
@@ -97,30 +170,43 @@ impl Builder {
         Ok(())
     }
 
-    /// Whether [`Builder::fold`] is due.
-    pub(super) fn wants_fold(&self) -> bool {
+    fn wants_fold(&self) -> bool {
         self.current.as_ref().is_some_and(|current| current.entries >= self.fold_entries)
     }
 
-    /// Puts the changes laid so far into the volume's tree. All content that they name must be in the store.
-    pub(super) async fn fold(
-        &mut self,
-        nodes: &Nodes<Store>,
-    ) -> Result<(), MapError<<Store as NodeStore>::Error>> {
-        let Some(current) = &mut self.current else { return Ok(()) };
-        let image = current.map.freeze(self.layer_ids.take());
-        current.map = VolumeMap::from_image(fold(&image, nodes).await?);
-        current.entries = 0;
-        Ok(())
+    /// What is to be folded.
+    fn begin_fold(&mut self) -> Option<Image> {
+        let current = self.current.as_mut()?;
+        self.folding = true;
+        Some(current.map.freeze(self.layer_ids.take()))
     }
 
-    /// The whole image, when every point is complete.
-    pub(super) fn finish(self) -> Result<PodImage, Violation> {
-        if self.at == self.points.len() { Ok(self.built) } else { Err(Violation::Order) }
+    /// The same as a tree; nothing was laid meanwhile.
+    fn end_fold(&mut self, folded: Image) {
+        self.folding = false;
+        if let Some(current) = &mut self.current {
+            current.map = VolumeMap::from_image(folded);
+            current.entries = 0;
+        }
     }
 
-    /// Whether every point is complete.
-    pub(super) fn is_complete(&self) -> bool {
+    fn images(&mut self) -> Option<Vec<Image>> {
+        if self.folding {
+            return None;
+        }
+        let mut images: Vec<Image> = images_of(&self.built).cloned().collect();
+        images.extend(self.have.iter().flat_map(images_of).cloned());
+        if let Some(current) = &mut self.current {
+            images.push(current.map.freeze(self.layer_ids.take()));
+        }
+        Some(images)
+    }
+
+    fn finish(&self) -> Result<PodImage, Violation> {
+        if self.at == self.points.len() { Ok(self.built.clone()) } else { Err(Violation::Order) }
+    }
+
+    fn is_complete(&self) -> bool {
         self.at == self.points.len()
     }
 

@@ -44,6 +44,7 @@ mod turns;
 mod walk;
 
 pub use begin::{Base, Begin, Common, Point, Reach, Target};
+pub use build::Building;
 pub use error::{AbortReason, TransferError, Violation};
 pub use inbox::{Inbox, Overflow};
 pub use message::{Body, Message};

@@ -13,7 +13,7 @@ use metropod_snapshots::{Extent, Nodes};
 
 use super::ask::{Asks, Standing, content_bytes, names_of};
 use super::begin::{Begin, Reach};
-use super::build::{Builder, FOLD_ENTRIES};
+use super::build::{Builder, Building, FOLD_ENTRIES};
 use super::check::Check;
 use super::error::{TransferError, Violation};
 use super::inbox::Inbox;
@@ -36,11 +36,12 @@ pub struct Held {
 /// Receives the round that `begin` describes, and gives its image: complete, every chunk verified and staged.
 ///
 /// The caller flushes the store, makes the image durable, flips to it and then sends [`Body::Flipped`].
-/// `have` is what the target holds; it is used if the round starts from a common point.
+/// `building` shows what the round names so far; `have` is what the target holds; it is used if the round starts from a common point.
 ///
 /// # Errors
 /// After any error but `Closed` and `Aborted` the source has been told. The round is over; nothing that arrived is
 /// lost, the next round does not ask for it again.
+#[allow(clippy::too_many_arguments)]
 pub async fn receive_round(
     begin: Begin,
     have: Option<Held>,
@@ -49,8 +50,9 @@ pub async fn receive_round(
     port: Arc<dyn Port>,
     inbox: Inbox,
     progress: Arc<Progress>,
+    building: Building,
 ) -> Result<PodImage, TransferError> {
-    receive_folding(begin, have, layer_ids, store, port, inbox, progress, FOLD_ENTRIES).await
+    receive_folding(begin, have, layer_ids, store, port, inbox, progress, building, FOLD_ENTRIES).await
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -62,6 +64,7 @@ pub(super) async fn receive_folding(
     port: Arc<dyn Port>,
     inbox: Inbox,
     progress: Arc<Progress>,
+    building: Building,
     fold_entries: usize,
 ) -> Result<PodImage, TransferError> {
     let round = begin.round;
@@ -69,7 +72,7 @@ pub(super) async fn receive_folding(
     progress.add_wire(first.wire_bytes());
     let received = async {
         let have = base_of(&begin, have)?;
-        let builder = Builder::new(&begin, have, layer_ids, fold_entries)?;
+        building.begin(Builder::new(&begin, have, layer_ids, fold_entries)?);
         let receiver = Receiver {
             round,
             nodes: Nodes::new(store.clone()),
@@ -78,7 +81,7 @@ pub(super) async fn receive_folding(
             inbox,
             progress,
             check: Check::new(&first.encode()[0]),
-            builder,
+            building,
             asks: Asks::default(),
             held: VecDeque::new(),
         };
@@ -114,7 +117,7 @@ struct Receiver {
     inbox: Inbox,
     progress: Arc<Progress>,
     check: Check,
-    builder: Builder,
+    building: Building,
     asks: Asks,
     /// Messages put aside until a fold has run: at most a window of them.
     held: VecDeque<Message>,
@@ -127,7 +130,7 @@ impl Receiver {
             if let Some(check) = ended
                 && self.asks.is_settled()
             {
-                let image = self.builder.finish()?;
+                let image = self.building.finish()?;
                 let ready = Message { round: self.round, body: Body::Ready { check } };
                 self.progress.add_wire(ready.wire_bytes());
                 self.port.send(ready);
@@ -140,7 +143,7 @@ impl Receiver {
                 }
                 Body::Chunks { seq, payloads } => self.chunks(seq, payloads).await?,
                 Body::End { check } if ended.is_none() => {
-                    if !self.builder.is_complete() {
+                    if !self.building.is_complete() {
                         return Err(Violation::Order.into());
                     }
                     if check != self.check.value() {
@@ -156,10 +159,10 @@ impl Receiver {
 
     /// The next message of this round. While a fold is due only content is taken, until all of it has come.
     async fn next(&mut self) -> Result<Message, TransferError> {
-        if self.builder.wants_fold() && self.asks.is_settled() {
-            self.builder.fold(&self.nodes).await?;
+        if self.building.wants_fold() && self.asks.is_settled() {
+            self.building.fold(&self.nodes).await?;
         }
-        let folding = self.builder.wants_fold();
+        let folding = self.building.wants_fold();
         if !folding && let Some(message) = self.held.pop_front() {
             return Ok(message);
         }
@@ -187,7 +190,7 @@ impl Receiver {
         entries: Vec<Extent>,
     ) -> Result<(), TransferError> {
         self.asks.admit(seq, entries.len())?;
-        self.builder.lay(point, &entries, last)?;
+        self.building.lay(point, &entries, last)?;
         self.check.add(point, &entries);
         let names = names_of(&entries);
         let candidates = self.asks.candidates(&names);

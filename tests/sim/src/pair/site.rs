@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use metropod_core::task::{Finished, WaitsFor};
-use metropod_core::{Array, ArrayConfig, BulkPort, Channel, Effect, Input};
-use metropod_dedupe::StoreConfig;
+use metropod_core::{Array, ArrayConfig, BulkPort, Channel, CollectConfig, Effect, Input};
+use metropod_dedupe::{SEGMENT_BYTES_MIN, StoreConfig};
 use metropod_journal::media::sim::SimMedia;
 use metropod_journal::media::{Completion, Durability, Io, IoRequest, Media};
 use metropod_journal::{Append, JournalConfig};
@@ -166,7 +166,10 @@ impl Site {
             budget_bytes: 20 << 20,
             ..JournalConfig::new(me.0, random.bits())
         };
-        ArrayConfig { me, journal, store: StoreConfig::new(me.0), settings: Settings::default(), seed }
+        // Small, so that space is collected while everything else happens.
+        let store = StoreConfig { segment_bytes: SEGMENT_BYTES_MIN, ..StoreConfig::new(me.0) };
+        let collect = CollectConfig { fresh_percent: 20, fresh_bytes_min: 300_000, clean_percent: 60 };
+        ArrayConfig { me, journal, store, settings: Settings::default(), collect, seed }
     }
 }
 

@@ -9,8 +9,9 @@ use metropod_snapshots::Extent;
 use super::model::{MIB, Op, Pod, block, name_of, position};
 use super::rig::{POD, Round, run_both};
 use crate::transfer::{
-    AbortReason, BATCH_ENTRIES_MAX, Begin, Body, Common, INBOX_MESSAGES_MAX, Inbox, Message, Overflow, Port,
-    Progress, Touched, TransferError, Violation, WINDOW_BATCHES, WINDOW_ENTRIES, receive_round, send_round,
+    AbortReason, BATCH_ENTRIES_MAX, Begin, Body, Building, Common, INBOX_MESSAGES_MAX, Inbox, Message,
+    Overflow, Port, Progress, Touched, TransferError, Violation, WINDOW_BATCHES, WINDOW_ENTRIES,
+    receive_round, send_round,
 };
 
 /// A batch of the largest legal size fits.
@@ -60,6 +61,7 @@ fn target_given(bodies: Vec<Body>) -> (Option<TransferError>, Option<Body>) {
         port.clone(),
         inbox,
         progress,
+        Building::default(),
     );
     let (ended, _) = run_both(receiving, async {});
     let last = port.0.lock().unwrap().last().cloned();
@@ -268,6 +270,7 @@ fn a_target_without_a_volume_or_snapshot_of_the_common_point_says_so() {
             port.clone(),
             Inbox::new(),
             Arc::new(Progress::new()),
+            Building::default(),
         );
         let (ended, _) = run_both(receiving, async {});
         assert!(matches!(ended, Some(Err(TransferError::MissingBase { target: Some(_) }))));

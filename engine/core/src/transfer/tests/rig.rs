@@ -16,7 +16,7 @@ use super::model::{Pod, position};
 use crate::namespace::PodImage;
 use crate::transfer::receive::receive_folding;
 use crate::transfer::{
-    Begin, Body, Common, Inbox, Message, Port, Progress, Sent, Touched, TransferError, send_round,
+    Begin, Body, Building, Common, Inbox, Message, Port, Progress, Sent, Touched, TransferError, send_round,
 };
 
 pub(super) const POD: PodId = PodId([3; 16]);
@@ -218,6 +218,7 @@ impl Round {
                 target_port.clone(),
                 to_target.clone(),
                 target_progress.clone(),
+                Building::default(),
                 self.fold_entries,
             )
             .await?;

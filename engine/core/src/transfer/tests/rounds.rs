@@ -7,7 +7,7 @@ use metropod_protocol::Index;
 use super::model::{MIB, Op, Pod, assert_equal, position};
 use super::rig::{POD, Round};
 use crate::transfer::{
-    Begin, Inbox, Message, Port, Progress, Touched, WINDOW_ENTRIES, receive_round, send_round,
+    Begin, Building, Inbox, Message, Port, Progress, Touched, WINDOW_ENTRIES, receive_round, send_round,
 };
 
 fn write(volume: u64, block: u64, content: u64) -> Op {
@@ -75,7 +75,7 @@ fn flows_can_move_between_threads() {
         Inbox::new(),
         progress.clone(),
     )));
-    drop(sendable(receive_round(begin, None, ids, store, port, Inbox::new(), progress)));
+    drop(sendable(receive_round(begin, None, ids, store, port, Inbox::new(), progress, Building::default())));
 }
 
 struct Nowhere;

@@ -1,0 +1,112 @@
+//! How much the segment files take, and how much they may.
+//!
+//! - W1: fresh data never begins a segment in the reserve. Nodes and survivors may: without them nothing could be
+//!   folded or cleaned, so nothing could be freed.
+//! - W2: a freed segment counts until its file is removed: only then is its space the device's again.
+
+use metropod_journal::media::{Cause, Doing, MediaError};
+
+use super::{Inner, Store, StoreConfig};
+use crate::segment::{Stream, segment_of_path};
+
+/// Share of the capacity that fresh data leaves, one in so many.
+const RESERVE_SHARE: u64 = 50;
+
+/// Segments of each stream that fresh data leaves room for.
+const RESERVE_SEGMENTS: u64 = 2;
+
+/// The reserve never takes more than one in so many of the capacity.
+const RESERVE_SHARE_MAX: u64 = 4;
+
+/// What segment files take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Their length, in bytes; segments that are written to count whole.
+    pub used_bytes: u64,
+    /// What they may take, in bytes; `u64::MAX`: as much as the device has.
+    pub capacity_bytes: u64,
+    /// The part of it that fresh data leaves, in bytes.
+    pub reserve_bytes: u64,
+    /// The part of what is used that a later state gives back, in bytes.
+    pub freed_bytes: u64,
+    /// Length of records that are not known to be garbage, in bytes.
+    pub live_bytes: u64,
+    /// See [`StoreStats::fresh_bytes`](super::StoreStats::fresh_bytes).
+    pub fresh_bytes: u64,
+}
+
+impl Space {
+    /// What fresh data may still take, in bytes.
+    pub fn free_bytes(&self) -> u64 {
+        self.capacity_bytes.saturating_sub(self.reserve_bytes).saturating_sub(self.used_bytes)
+    }
+
+    /// Whether there is a bound at all.
+    pub fn is_bounded(&self) -> bool {
+        self.capacity_bytes != u64::MAX
+    }
+}
+
+impl StoreConfig {
+    /// What fresh data leaves of the capacity, in bytes.
+    fn reserve_bytes(&self) -> u64 {
+        let segments = RESERVE_SEGMENTS * Stream::ALL.len() as u64 * u64::from(self.segment_bytes);
+        segments.max(self.capacity_bytes / RESERVE_SHARE).min(self.capacity_bytes / RESERVE_SHARE_MAX)
+    }
+}
+
+impl Store {
+    /// What the segment files take now. Costs a look at each segment.
+    pub fn space(&self) -> Space {
+        let inner = self.lock();
+        let config = &self.shared.config;
+        Space {
+            used_bytes: inner.used_bytes(config.segment_bytes),
+            capacity_bytes: config.capacity_bytes,
+            reserve_bytes: config.reserve_bytes(),
+            freed_bytes: inner.freed_bytes(config.segment_bytes),
+            live_bytes: inner.segments.values().map(|segment| segment.live_bytes).sum(),
+            fresh_bytes: inner.fresh_bytes,
+        }
+    }
+
+    /// Bytes of records stored since the last finished pass began: what may have made garbage since.
+    pub fn fresh_bytes(&self) -> u64 {
+        self.lock().fresh_bytes
+    }
+
+    /// Whether segments may take only so much.
+    pub fn is_bounded(&self) -> bool {
+        self.shared.config.capacity_bytes != u64::MAX
+    }
+
+    /// Whether a stream may begin a segment (W1).
+    pub(super) fn check_room(&self, inner: &Inner, stream: Stream) -> Result<(), MediaError> {
+        let config = &self.shared.config;
+        if !self.is_bounded() {
+            return Ok(());
+        }
+        let left = match stream {
+            Stream::Data | Stream::Transfer => config.reserve_bytes(),
+            Stream::Node | Stream::Survivor | Stream::NodeSurvivor => 0,
+        };
+        let after = inner.used_bytes(config.segment_bytes) + u64::from(config.segment_bytes);
+        if after.saturating_add(left) > config.capacity_bytes {
+            return Err(MediaError { doing: Doing::Write, cause: Cause::NoSpace });
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn used_bytes(&self, segment_bytes: u32) -> u64 {
+        let closed = self.segments.values().filter(|segment| !self.open.contains(&segment.id));
+        let closed: u64 = closed.map(|segment| u64::from(segment.length)).sum();
+        closed + self.open.len() as u64 * u64::from(segment_bytes) + self.freed_bytes(segment_bytes)
+    }
+
+    fn freed_bytes(&self, segment_bytes: u32) -> u64 {
+        let freed = self.obsolete.iter().filter(|(_, path)| segment_of_path(path).is_some()).count();
+        freed as u64 * u64::from(segment_bytes)
+    }
+}

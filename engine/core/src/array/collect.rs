@@ -1,0 +1,413 @@
+//! Giving space back: when the store's collector is set to work, what it starts from, and what follows.
+//!
+//! ```text
+//! Idle ── due, nothing in the way ──► Marking ── marked ──► Draining ── readers of before gone ──► Cleaning ──┐
+//!   ▲                                    │ failed                                  ▲                   │ freed │ failed
+//!   │                                    ▼                                         └── more ── Settling ◄─────┤
+//!   └──────────────────────────────────── rests ◄──────────────────────────────────── checkpoint ──┘ ◄────────┘
+//! ```
+//! - L1: whatever somebody may still name is reached from the roots taken in the step in which the pass begins: live maps,
+//!   snapshots, fork points, images about to be flipped to, rounds at both their ends, frozen content that was given out.
+//! - L2: nothing may be under way then whose names no root shows: no fold, whose new nodes nobody refers to yet, and no
+//!   checkpoint, whose draft is older than the roots. While a pass is due no fold is started.
+//! - L3: who reads what was reachable before holds a pin; the pass ends when the last is gone.
+//! - L4: what was freed is the device's again once a checkpoint is durable; cleaning goes on after it, so that what it
+//!   writes never takes more than there is.
+//! - L5: while there is room, passes take at most [`REST_FACTOR`]⁻¹ of the time.
+
+use metropod_dedupe::{Collected, Pass, Space, Store};
+use metropod_protocol::{RequestId, Span, Time};
+use metropod_snapshots::{Image, mark_reachable};
+
+use super::Array;
+use super::retry::Kind;
+use crate::catchup::CatchUp;
+use crate::checkpoint::images_of;
+use crate::door::Managed;
+use crate::pod::Pod;
+use crate::task::{Finished, FlowError};
+
+/// A pass rests so many times as long as it took.
+const REST_FACTOR: u64 = 10;
+
+/// An urgent pass waits for no longer after the one before.
+const URGENT_REST_MAX: Span = Span::millis(1_000);
+
+/// Between looks whether the readers of before are gone.
+const DRAIN_LOOK: Span = Span::millis(5);
+
+/// How long a pass that failed rests: what stopped it, damage most likely, does not go away by itself.
+const FAILED_REST: Span = Span::millis(30_000);
+
+/// Of the room that garbage can take, the part that fresh data may fill before a pass is due.
+const SLACK_SHARE: u64 = 4;
+
+/// Share of a segment that may be live, in percent, for it to be cleaned while room is short.
+const SHORT_PERCENT: u32 = 95;
+
+/// Records moved between two checkpoints, in bytes.
+const CLEAN_STEP_BYTES: u64 = 256 << 20;
+
+/// When space is collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CollectConfig {
+    /// Fresh data that makes a pass due, in percent of what was live at the pass before.
+    pub fresh_percent: u32,
+    /// Fresh data below which no pass is due by itself, in bytes.
+    pub fresh_bytes_min: u64,
+    /// Share of a segment that may be live, in percent, for it to be cleaned.
+    pub clean_percent: u32,
+}
+
+impl Default for CollectConfig {
+    fn default() -> CollectConfig {
+        CollectConfig { fresh_percent: 25, fresh_bytes_min: 256 << 20, clean_percent: 50 }
+    }
+}
+
+/// What collecting has come to since the array was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CollectCounts {
+    /// Passes that ended well.
+    pub passes: u64,
+    /// Passes that failed.
+    pub failed: u64,
+    /// Chunks that died.
+    pub dead_chunks: u64,
+    /// Length of their records, in bytes.
+    pub dead_bytes: u64,
+    /// Segments freed by passes or emptied by cleaning.
+    pub freed_segments: u64,
+    /// Length of records moved by cleaning, in bytes.
+    pub moved_bytes: u64,
+    /// How long the last pass took.
+    pub last_pass: Span,
+}
+
+/// What a call of the collector's second half did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Swept {
+    collected: Option<Collected>,
+    moved_bytes: u64,
+    segments: u64,
+    more: bool,
+    error: Option<FlowError>,
+}
+
+/// See the module's text.
+#[derive(Default)]
+enum State {
+    #[default]
+    Idle,
+    Marking,
+    Draining(Pass),
+    Cleaning,
+    /// Until the checkpoint of this number.
+    Settling(u64),
+}
+
+/// State of the collector.
+#[derive(Default)]
+pub(super) struct Collection {
+    state: State,
+    /// Who wants to know when a pass that begins from now on has given its space back.
+    asked: Vec<RequestId>,
+    /// Who waits for the pass under way.
+    waiting: Vec<RequestId>,
+    /// Something was eradicated since the last pass began.
+    suspected: bool,
+    /// Something was applied since the last pass began.
+    applied: bool,
+    /// What decides whether a pass is due may have changed.
+    review: bool,
+    /// It is to be decided again after the rest.
+    postponed: bool,
+    /// A pass is due; folds wait for it (L2).
+    due: bool,
+    more: bool,
+    began: Time,
+    /// What marking and cleaning took; waiting for readers costs nothing.
+    took: Span,
+    /// Passes that are not urgent wait until then.
+    not_before: Option<Time>,
+    /// Urgent ones until then.
+    not_at_all_before: Option<Time>,
+    look_at: Option<Time>,
+    counts: CollectCounts,
+}
+
+impl Collection {
+    pub(super) fn is_idle(&self) -> bool {
+        !matches!(self.state, State::Marking | State::Cleaning)
+    }
+
+    /// Whether a pass waits for what is under way to end (L2).
+    pub(super) fn is_due(&self) -> bool {
+        self.due
+    }
+
+    /// When the core has to be stepped for it.
+    pub(super) fn due_at(&self) -> Option<Time> {
+        match self.state {
+            State::Idle if self.due => self.not_at_all_before,
+            State::Idle => self.not_before.filter(|_| self.suspected || self.postponed),
+            State::Draining(_) => self.look_at,
+            State::Marking | State::Cleaning | State::Settling(_) => None,
+        }
+    }
+
+    /// Something was applied; `eradicated`: a volume, snapshot or pod with all it held.
+    pub(super) fn applied(&mut self, eradicated: bool) {
+        self.applied = true;
+        if eradicated {
+            self.suspected = true;
+            self.review = true;
+        }
+    }
+
+    fn worked_until(&mut self, now: Time) {
+        self.took = Span(self.took.0 + now.since(self.began).0);
+    }
+
+    /// Chunks were written, or a flow that was in the way has ended.
+    pub(super) fn review(&mut self) {
+        self.review = true;
+    }
+}
+
+impl Array {
+    /// What collecting has come to.
+    pub fn collect_counts(&self) -> CollectCounts {
+        self.collection.counts
+    }
+
+    /// What the collector does, in a word.
+    pub fn collecting(&self) -> &'static str {
+        match self.collection.state {
+            State::Idle if self.collection.due => "due",
+            State::Idle => "idle",
+            State::Marking => "marking",
+            State::Draining(_) => "draining",
+            State::Cleaning => "cleaning",
+            State::Settling(_) => "settling",
+        }
+    }
+
+    pub(super) fn collect_for(&mut self, request: RequestId) {
+        self.collection.asked.push(request);
+        self.collection.review = true;
+    }
+
+    /// Begins a pass that is due, or ends one that has drained.
+    pub(super) fn collect(&mut self, now: Time) {
+        if let State::Draining(_) = self.collection.state {
+            return self.drain_pass(now);
+        }
+        let collection = &mut self.collection;
+        if !matches!(collection.state, State::Idle) || collection.not_at_all_before.is_some_and(|at| now < at)
+        {
+            return;
+        }
+        let rested = collection.not_before.is_none_or(|at| at <= now);
+        let wants_look = collection.suspected || collection.postponed;
+        if std::mem::take(&mut collection.review) || (rested && wants_look) {
+            collection.postponed = !rested;
+            self.collection.due = self.is_pass_due(rested);
+        }
+        if self.collection.due && self.background.retries.may_start(Kind::Collect) {
+            self.begin_pass(now);
+        }
+    }
+
+    fn is_pass_due(&self, rested: bool) -> bool {
+        let full = self.background.retries.is_full() && self.collection.applied;
+        if full || !self.collection.asked.is_empty() {
+            return true;
+        }
+        let config = &self.config.collect;
+        let fresh_bytes = self.store.fresh_bytes();
+        if fresh_bytes < config.fresh_bytes_min && !self.collection.suspected {
+            return self.store.is_bounded() && self.is_slack_used();
+        }
+        let space = self.store.space();
+        let live_before = space.live_bytes.saturating_sub(fresh_bytes);
+        let many = fresh_bytes >= config.fresh_bytes_min
+            && fresh_bytes >= live_before / 100 * u64::from(config.fresh_percent);
+        (rested && (many || self.collection.suspected)) || self.is_slack_used()
+    }
+
+    /// Whether fresh data has taken its part of the room that garbage may take.
+    fn is_slack_used(&self) -> bool {
+        let space = self.store.space();
+        let segment_bytes = u64::from(self.config.store.segment_bytes);
+        space.is_bounded() && space.fresh_bytes >= slack(&space).div_ceil(SLACK_SHARE).max(2 * segment_bytes)
+    }
+
+    /// L1, L2.
+    fn begin_pass(&mut self, now: Time) {
+        if !self.background.lets_a_pass_begin() {
+            return;
+        }
+        let Some(pass) = self.store.begin_pass() else { return };
+        let Some(roots) = self.roots() else {
+            // A round folds what it received: its new nodes are nobody's yet. It is over soon.
+            self.collection.not_at_all_before = Some(now + DRAIN_LOOK);
+            return;
+        };
+        let collection = &mut self.collection;
+        collection.state = State::Marking;
+        collection.waiting.append(&mut collection.asked);
+        (collection.due, collection.suspected, collection.applied) = (false, false, false);
+        (collection.began, collection.took) = (now, Span(0));
+        let store = self.store.clone();
+        self.run("mark", async move {
+            let marked = mark_reachable(&roots, &store, &pass).await;
+            Finished::Marked(marked.map(|_| pass).map_err(FlowError::from))
+        });
+    }
+
+    /// Every frozen point that somebody may still name; `None` if that cannot be told now.
+    fn roots(&mut self) -> Option<Vec<Image>> {
+        let mut roots = self.frozen.images();
+        for pod in self.pods.values_mut() {
+            pod.add_roots(&mut roots)?;
+        }
+        Some(roots)
+    }
+
+    pub(super) fn marked(&mut self, now: Time, result: Result<Pass, FlowError>) {
+        self.collection.worked_until(now);
+        match result {
+            Ok(pass) => {
+                self.collection.state = State::Draining(pass);
+                self.drain_pass(now);
+            }
+            Err(error) => self.pass_failed(now, error),
+        }
+    }
+
+    /// L3.
+    fn drain_pass(&mut self, now: Time) {
+        match std::mem::take(&mut self.collection.state) {
+            State::Draining(pass) if pass.is_drained() => {
+                (self.collection.state, self.collection.began) = (State::Cleaning, now);
+                let (store, percent) = (self.store.clone(), self.config.collect.clean_percent);
+                self.run("collect", async move {
+                    match pass.finish().await {
+                        Ok(collected) => {
+                            let swept = Swept { collected: Some(collected), ..Swept::default() };
+                            Finished::Swept(clean(&store, percent, swept).await)
+                        }
+                        Err(error) => Finished::Marked(Err(error.into())),
+                    }
+                });
+            }
+            State::Draining(pass) => {
+                self.collection.state = State::Draining(pass);
+                self.collection.look_at = Some(now + DRAIN_LOOK);
+            }
+            other => self.collection.state = other,
+        }
+    }
+
+    pub(super) fn swept(&mut self, now: Time, swept: Swept) {
+        self.collection.worked_until(now);
+        let counts = &mut self.collection.counts;
+        counts.moved_bytes += swept.moved_bytes;
+        counts.freed_segments += swept.segments;
+        if let Some(collected) = swept.collected {
+            counts.passes += 1;
+            counts.dead_chunks += collected.dead_chunks;
+            counts.dead_bytes += collected.dead_bytes;
+            counts.freed_segments += collected.freed_segments;
+            counts.last_pass = self.collection.took;
+        }
+        self.note(now, Kind::Collect, swept.error);
+        self.collection.more = swept.more && swept.error.is_none();
+        let freed = swept.segments > 0 || swept.collected.is_some_and(|found| found.freed_segments > 0);
+        if freed || !self.collection.waiting.is_empty() {
+            self.collection.state = State::Settling(self.background.want_checkpoint());
+        } else {
+            self.end_collecting(now);
+        }
+    }
+
+    /// L4.
+    pub(super) fn collected_until(&mut self, now: Time, checkpoint: u64) {
+        let State::Settling(awaited) = self.collection.state else { return };
+        if checkpoint < awaited {
+            return;
+        }
+        if !std::mem::take(&mut self.collection.more) {
+            return self.end_collecting(now);
+        }
+        (self.collection.state, self.collection.began) = (State::Cleaning, now);
+        let (store, percent) = (self.store.clone(), self.config.collect.clean_percent);
+        self.run("clean", async move { Finished::Swept(clean(&store, percent, Swept::default()).await) });
+    }
+
+    fn end_collecting(&mut self, now: Time) {
+        self.collection.state = State::Idle;
+        let took = self.collection.took;
+        self.collection.not_before = Some(now + Span(took.0.saturating_mul(REST_FACTOR)));
+        self.collection.not_at_all_before = Some(now + took.min(URGENT_REST_MAX));
+        self.collection.review = true;
+        for request in std::mem::take(&mut self.collection.waiting) {
+            self.managed(request, Ok(Managed::Done));
+        }
+    }
+
+    fn pass_failed(&mut self, now: Time, error: FlowError) {
+        self.collection.counts.failed += 1;
+        self.collection.state = State::Idle;
+        self.collection.suspected = true;
+        self.collection.not_before = Some(now + FAILED_REST);
+        self.collection.not_at_all_before = Some(now + FAILED_REST);
+        self.note(now, Kind::Collect, Some(error));
+        for request in std::mem::take(&mut self.collection.waiting) {
+            self.managed(request, Err(crate::door::ManageError::Media));
+        }
+    }
+}
+
+impl Pod {
+    /// Adds everything this pod may still name; `None` if that cannot be told now.
+    fn add_roots(&mut self, roots: &mut Vec<Image>) -> Option<()> {
+        let own = self.freeze();
+        roots.extend(images_of(&own).cloned());
+        roots.extend(self.fork.iter().flat_map(|fork| images_of(&fork.image)).cloned());
+        match &self.catch_up {
+            CatchUp::Sending(sending) => {
+                roots.extend(images_of(&sending.image).cloned());
+                roots.extend(sending.from.iter().flat_map(images_of).cloned());
+            }
+            CatchUp::Receiving(receiving) => roots.extend(receiving.building.images()?),
+            CatchUp::Flipping(flipping) => roots.extend(images_of(&flipping.image).cloned()),
+            CatchUp::Idle | CatchUp::Suffix { .. } => {}
+        }
+        Some(())
+    }
+}
+
+/// Moves what lives out of segments that are worth it, one step.
+async fn clean(store: &Store, percent: u32, mut swept: Swept) -> Swept {
+    let space = store.space();
+    let is_short = space.is_bounded() && space.free_bytes() + space.freed_bytes < slack(&space) / SLACK_SHARE;
+    let percent = if is_short { SHORT_PERCENT } else { percent };
+    let room = space.capacity_bytes.saturating_sub(space.used_bytes) / 2;
+    match store.clean(percent, CLEAN_STEP_BYTES.min(room)).await {
+        Ok(cleaned) => {
+            swept.moved_bytes = cleaned.moved_bytes;
+            swept.segments = cleaned.segments;
+            swept.more = cleaned.more && cleaned.segments > 0;
+        }
+        Err(error) => swept.error = Some(FlowError::from(error)),
+    }
+    swept
+}
+
+/// Room beside what was live at the last pass, in bytes.
+fn slack(space: &Space) -> u64 {
+    let live_before = space.live_bytes.saturating_sub(space.fresh_bytes);
+    space.capacity_bytes.saturating_sub(space.reserve_bytes).saturating_sub(live_before)
+}

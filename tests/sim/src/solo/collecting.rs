@@ -1,0 +1,144 @@
+//! The collector at work while everything else goes on, and the recount that it is compared with.
+//!
+//! - R1: the recount shares nothing with the collector: it follows every name, from every table, layer and node, by itself.
+//! - R2: a read that was begun before a pass and ends after it shows the same bytes as one that ended at once.
+
+use std::collections::BTreeSet;
+
+use metropod_core::{Fetch, Input, Pod, Source};
+use metropod_dedupe::{Digest, Domain, Store};
+use metropod_snapshots::{Image, Slot};
+
+use super::{POD, Solo, VOLUME_BYTES};
+use crate::executor::run;
+
+/// Children of a node.
+const CHILDREN: usize = 128;
+
+/// Passes after which only what is named may be left: what was staged and overwritten when the first one began is
+/// garbage for the second, and so is a tree that was folded meanwhile.
+const PASSES: usize = 3;
+
+/// A read that takes its time.
+pub(super) struct HeldRead {
+    fetch: Box<Fetch>,
+    expected: Vec<u8>,
+}
+
+impl Solo {
+    /// Collects often, in small segments.
+    pub fn collecting(mut self) -> Solo {
+        self.collecting = true;
+        // The sizes take effect with the next opening.
+        self.crash();
+        self
+    }
+
+    pub(super) fn collect_something(&mut self) {
+        match self.random.below(3) {
+            0 => self.hold_a_read(),
+            1 => self.end_held_read(),
+            _ => {
+                let Some(array) = &mut self.array else { return };
+                let request = array.next_request();
+                self.input(Input::Collect { request });
+            }
+        }
+    }
+
+    fn hold_a_read(&mut self) {
+        self.settle();
+        let source = Source::Volume(self.volume.expect("made at the beginning"));
+        let expected = self.read(source);
+        let Some(array) = &mut self.array else { return };
+        let request = array.next_request();
+        let length = VOLUME_BYTES;
+        self.input(Input::Read { request, pod: POD, source, offset: 0, length, metered: false });
+        if let Some(at) = self.fetches.iter().position(|(answered, _)| *answered == request) {
+            let (_, fetch) = self.fetches.remove(at).expect("just found");
+            self.held = Some(HeldRead { fetch, expected });
+        }
+    }
+
+    fn end_held_read(&mut self) {
+        let Some(HeldRead { fetch, expected }) = self.held.take() else { return };
+        match run(fetch.read()) {
+            Ok(bytes) => assert!(bytes == expected, "R2: a slow read shows what was there when it began"),
+            Err(error) => assert!(self.media.is_dark(), "R2: a slow read finds its content: {error:?}"),
+        }
+    }
+
+    /// Compares what is stored with what is named (S5).
+    pub(super) fn recount(&mut self) {
+        self.end_held_read();
+        let mut found = (0, 0);
+        for _ in 0..10 * PASSES {
+            self.settle();
+            let Some(array) = &mut self.array else { return };
+            let request = array.next_request();
+            if self.answer_to(request, Input::Collect { request }).is_err() {
+                continue;
+            }
+            self.counts.collected += 1;
+            self.settle();
+            let array = self.array.as_ref().expect("the array is open");
+            let store = array.store().clone();
+            let named = array.pod(POD).map_or(0, |pod| named_by(pod, &store).len() as u64);
+            let stats = store.stats();
+            found = (stats.chunks + stats.staged, named);
+            if found.0 == found.1 {
+                self.counts.recounts += 1;
+                self.counts.dead_chunks += array.collect_counts().dead_chunks;
+                return;
+            }
+        }
+        panic!("S5: {} chunks are stored, {} are named", found.0, found.1);
+    }
+}
+
+/// Every name that a pod holds, in a way of its own (R1).
+fn named_by(pod: &Pod, store: &Store) -> BTreeSet<Digest> {
+    let mut named = BTreeSet::new();
+    for id in pod.namespace().volumes.keys() {
+        let map = pod.volume_map(*id).expect("every volume has a map");
+        named.extend(map.top().range(0..u64::MAX).filter_map(|extent| name_in(extent.slot)));
+        add_image(map.image(), store, &mut named);
+    }
+    for id in pod.namespace().snapshots.keys() {
+        add_image(pod.snapshot_image(*id).expect("every snapshot has an image"), store, &mut named);
+    }
+    named
+}
+
+fn add_image(image: &Image, store: &Store, named: &mut BTreeSet<Digest>) {
+    for layer in image.layers() {
+        named.extend(layer.extents().filter_map(|extent| name_in(extent.slot)));
+    }
+    if let Some(root) = image.root() {
+        add_tree(root.height - 1, root.digest, store, named);
+    }
+}
+
+fn add_tree(level: u8, digest: Digest, store: &Store, named: &mut BTreeSet<Digest>) {
+    if !named.insert(digest) {
+        return;
+    }
+    let content = run(store.get(Domain::Node { level }, &digest, None)).expect("a named node is stored");
+    for child in content.chunks_exact(content.len() / CHILDREN) {
+        let child = Digest(child.try_into().expect("a child's name is 32 bytes long"));
+        if child.is_zero() {
+            continue;
+        }
+        match level {
+            0 => drop(named.insert(child)),
+            _ => add_tree(level - 1, child, store, named),
+        }
+    }
+}
+
+fn name_in(slot: Slot) -> Option<Digest> {
+    match slot {
+        Slot::Data(digest) => Some(digest),
+        Slot::Zero => None,
+    }
+}
