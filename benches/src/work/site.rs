@@ -20,6 +20,8 @@ pub(super) struct Site {
     home: PathBuf,
     journal_mib: u64,
     ledgers: BTreeMap<String, Ledger>,
+    /// The volume whose ledger the file for reads holds, as it is now: no file is written while reads are timed.
+    saved: Option<String>,
 }
 
 impl Site {
@@ -27,7 +29,14 @@ impl Site {
         let directory = home.join("array");
         let mut process = start_alone(&directory, journal_mib)?;
         process.ask(&format!("create-pod {POD}"))?;
-        Ok(Site { process, directory, home: home.to_owned(), journal_mib, ledgers: BTreeMap::new() })
+        Ok(Site {
+            process,
+            directory,
+            home: home.to_owned(),
+            journal_mib,
+            ledgers: BTreeMap::new(),
+            saved: None,
+        })
     }
 
     /// Makes a volume of so many blocks whose first `used` units are written to; gives its name.
@@ -77,13 +86,17 @@ impl Site {
         let ledger = self.ledgers.get_mut(&plan.volume).ok_or_else(|| io::Error::other("no such volume"))?;
         if plan.kind == Kind::Read {
             let path = self.home.join("ledger-of-reads");
-            ledger.save(&path)?;
+            if self.saved.as_ref() != Some(&plan.volume) {
+                ledger.save(&path)?;
+                self.saved = Some(plan.volume.clone());
+            }
             plan.ledger = Some(path);
         }
         let answer = self.process.ask(&format!("drive {}", serde_json::to_string(&plan)?))?;
         let driven = Driven::decode(&answer)?;
         if plan.kind == Kind::Write {
             ledger.apply(&plan, &driven.completed);
+            self.saved = None;
         }
         Ok(driven)
     }
@@ -104,6 +117,7 @@ impl Site {
         let driven = Driven::decode(&self.process.ask("driven")?)?;
         if let Some(ledger) = self.ledgers.get_mut(&plan.volume) {
             ledger.apply(plan, &driven.completed);
+            self.saved = None;
         }
         Ok(driven)
     }

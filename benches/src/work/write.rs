@@ -23,7 +23,7 @@ use crate::fio;
 use crate::image::Image;
 use crate::latency::Latency;
 use crate::plan::{Api, Contents, Pattern, Plan, Stop};
-use crate::report::{Document, Line};
+use crate::report::{Document, Figure, Line};
 use crate::tape::Tape;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -189,12 +189,17 @@ impl Bench<'_> {
         let volume = site.create_full_volume("open", self.blocks)?;
         let site = std::cell::RefCell::new(site);
         let (blocks, site, volume) = (self.blocks, &site, &volume);
+        let done = [std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new())];
         let ours = |rate: u64, way: u64| {
+            let done = &done[way as usize];
             move |round: u64| {
                 let stop = Stop::Requests(writes.unwrap_or(rate * seconds).max(1));
                 let plan = Plan::random_writes(volume, Self::seed(7, round, way), blocks, depth, stop);
                 let driven =
                     site.borrow_mut().drive(&Plan { api: Api::Blocking, rate: Some(rate), ..plan })?;
+                if round > 0 {
+                    done.borrow_mut().push(driven.rate());
+                }
                 Ok(Some(Round::median(&driven)))
             }
         };
@@ -208,6 +213,9 @@ impl Bench<'_> {
             "one array, random durable writes of 4 KiB that are due at a rate, at most {depth} under way, waiting counted"
         );
         self.document.add(&question, "", figures);
+        let [slow, fast] = done.map(std::cell::RefCell::into_inner);
+        let figure = |due: u64, done| Figure::of(&format!("{due} per s due"), "per s", done);
+        self.document.add("of these, completed", "all", vec![figure(half, slow), figure(rate, fast)]);
         Ok(())
     }
 
