@@ -347,3 +347,56 @@ fn poll_all<'f, F: Future<Output = io::Result<()>> + 'f>(futures: impl Iterator<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use metropod::{Array, Options};
+
+    use super::*;
+    use crate::contents::BLOCK_BYTES;
+    use crate::ledger::check_plans;
+    use crate::park::block_on;
+
+    /// An array of its own directory with a volume of 1 MiB.
+    fn with_volume(test: impl FnOnce(&std::path::Path, &Volume)) {
+        let home = tempfile::tempdir_in(".").unwrap();
+        let options = Options::new("A", home.path().join("a"));
+        let array = Array::open(Options { journal_bytes: 128 << 20, ..options }).unwrap();
+        block_on(array.create_pod("p")).unwrap();
+        let volume = block_on(array.create_volume("p::v", 1 << 20)).unwrap();
+        test(home.path(), &volume);
+        array.close();
+    }
+
+    #[test]
+    fn what_was_driven_is_compared_and_a_block_that_differs_is_told() {
+        with_volume(|home, volume| {
+            let mut ledger = Ledger::new(BLOCK_BYTES as u64, 256);
+            let mut done = Vec::new();
+            for (seed, api) in [(1, Api::Async), (2, Api::Blocking)] {
+                let plan = Plan::random_writes("p::v", seed, 256, 7, Stop::Requests(100));
+                let driven = drive(&Plan { api, ..plan.clone() }, volume).unwrap();
+                assert_eq!((driven.requests(), driven.latency.count()), (100, 100));
+                assert_eq!(driven.steps.iter().sum::<u64>(), 100);
+                ledger.apply(&plan, &driven.completed);
+                done.push((plan, driven.completed));
+            }
+            assert_eq!(ledger.check(volume).unwrap(), 256);
+            let written = check_plans(volume, &done).unwrap();
+            let path = home.join("ledger");
+            ledger.save(&path).unwrap();
+            let read = Plan { kind: Kind::Read, ledger: Some(path), ..done[1].0.clone() };
+            assert!(drive(&read, volume).unwrap().compared > 0);
+
+            // One byte in every block: any comparison must tell.
+            for block in 0..256 {
+                let mut bytes = volume.read_blocking(block * 4096, 4096).unwrap().to_vec();
+                bytes[4095] ^= 1;
+                volume.write_blocking(block * 4096, &Bytes::from(bytes)).unwrap();
+            }
+            assert!(ledger.check(volume).is_err());
+            assert!(check_plans(volume, &done).is_err(), "{written} units were right before");
+            assert!(drive(&read, volume).is_err());
+        });
+    }
+}
