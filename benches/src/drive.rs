@@ -100,8 +100,8 @@ pub fn drive(plan: &Plan, volume: &Volume) -> io::Result<Driven> {
             let mut requests: Box<dyn Iterator<Item = Request> + Send> = Box::new(plan.requests(number));
             let most = plan.most_requests(number);
             let prepared = match plan.kind {
-                Kind::Write => each.min(most),
-                Kind::Read => 0,
+                Kind::Write if plan.prepare => each.min(most),
+                Kind::Write | Kind::Read => 0,
             };
             let prepared = requests.by_ref().take(prepared as usize).map(|request| Ready::new(plan, request));
             Requester { prepared: prepared.collect(), requests, most, done: Done::default() }

@@ -102,6 +102,9 @@ pub struct Plan {
     pub api: Api,
     /// When to end.
     pub stop: Stop,
+    /// Whether data are made before the first request: no time is lost between requests, but they take memory of the
+    /// array's process.
+    pub prepare: bool,
     /// Requests that are due in a second, whether earlier ones have ended or not; blocking requesters only.
     pub rate: Option<u64>,
     /// Pause before each request, in microseconds; for depth 1.
@@ -136,6 +139,7 @@ impl Plan {
             depth,
             api: Api::Async,
             stop,
+            prepare: true,
             rate: None,
             pause_us: 0,
             step_ms: 1000,
@@ -147,7 +151,8 @@ impl Plan {
     pub fn fill(volume: &str, seed: u64, blocks: u64) -> Plan {
         let length = 64.min(blocks);
         let stop = Stop::Requests(blocks / length);
-        Plan { pattern: Pattern::Sequential, length, ..Plan::random_writes(volume, seed, blocks, 8, stop) }
+        let plan = Plan::random_writes(volume, seed, blocks, 8, stop);
+        Plan { pattern: Pattern::Sequential, length, prepare: false, ..plan }
     }
 
     /// Bytes of a request.

@@ -19,8 +19,12 @@ use crate::report::{Document, Figure};
 /// A checkpoint begins when half of the budget is used, so this is twice the journal that is gone through.
 const BUDGET_MIB: u64 = 2048;
 const BUDGET_QUICK_MIB: u64 = 128;
-/// What one write takes in the journal, at most: payload, descriptor, its share of a frame.
+/// What one write takes in the journal, about: payload, descriptor, its share of a frame.
 const RECORD_BYTES: u64 = 2400;
+/// The journal is filled in so many steps; after each it is looked at.
+const STEPS: u64 = 20;
+/// Share of what would begin a checkpoint that counts as full, in percent.
+const FULL_PERCENT: u64 = 85;
 
 pub(super) fn run(settings: &Settings) -> io::Result<Document> {
     let home = settings.home()?;
@@ -45,8 +49,8 @@ pub(super) fn run(settings: &Settings) -> io::Result<Document> {
     let (mut opened, mut served, mut rate, mut entries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..=settings.rounds() {
         site.close_and_reopen()?;
-        site.drive(&Plan::random_writes(&volume, 100 + round, blocks, 32, Stop::Requests(writes)))?;
-        let journal_bytes = site.usage()?["journal_bytes"].as_u64().unwrap_or(0);
+        let (written, journal_bytes) =
+            fill_journal(&mut site, &volume, blocks, round, (budget_mib << 20) / 2)?;
         site.process.kill()?;
         forget(&site.directory)?;
         let began = Instant::now();
@@ -61,7 +65,7 @@ pub(super) fn run(settings: &Settings) -> io::Result<Document> {
             opened.push(open);
             served.push(first_read);
             rate.push(journal_bytes as f64 / 1e9 / open);
-            entries.push(writes as f64 / 1e6 / open);
+            entries.push(written as f64 / 1e6 / open);
         }
         document.fact("journal_bytes_when_killed", journal_bytes);
     }
@@ -72,4 +76,28 @@ pub(super) fn run(settings: &Settings) -> io::Result<Document> {
     document.add("rate, by entries", "a million per second", vec![Figure::of("entries", "M/s", entries)]);
     document.checked(site.check()?);
     Ok(document)
+}
+
+/// Writes until the journal is nearly as full as it gets before a checkpoint; gives the writes since it was last emptied,
+/// and its bytes.
+fn fill_journal(
+    site: &mut Site,
+    volume: &str,
+    blocks: u64,
+    round: u64,
+    full_bytes: u64,
+) -> io::Result<(u64, u64)> {
+    let step = (full_bytes / RECORD_BYTES / STEPS).max(1);
+    let (mut written, mut before) = (0, 0);
+    for number in 0..4 * STEPS {
+        let seed = round << 16 | number;
+        site.drive(&Plan::random_writes(volume, seed, blocks, 32, Stop::Requests(step)))?;
+        let bytes = site.usage()?["journal_bytes"].as_u64().unwrap_or(0);
+        written = if bytes < before { 0 } else { written + step };
+        before = bytes;
+        if bytes >= full_bytes / 100 * FULL_PERCENT && written > 0 {
+            return Ok((written, bytes));
+        }
+    }
+    Err(io::Error::other("the journal does not fill: checkpoints empty it first"))
 }

@@ -255,7 +255,7 @@ impl Bench<'_> {
         let site = std::cell::RefCell::new(site);
         let site = &site;
         let ours = |volume: &str, contents: Contents, way: u64| {
-            let plan = Plan { contents, length: LONG, ..Plan::fill(volume, 0, blocks) };
+            let plan = Plan { contents, length: LONG, prepare: true, ..Plan::fill(volume, 0, blocks) };
             move |round: u64| {
                 let seed = Self::seed(4, round, way);
                 let driven = site.borrow_mut().drive(&Plan { seed, ..plan.clone() })?;
