@@ -39,6 +39,22 @@ pub fn append(path: &Path, count: u64, think_us: u64) -> io::Result<FioRun> {
     Ok(FioRun { p50_us: percentile("50.000000")?, p99_us: percentile("99.000000")? })
 }
 
+/// Random 4 KiB direct reads of a file, `count` by each of so many threads: median latency in microseconds, rate per second.
+pub fn random_reads(path: &Path, threads: u64, count: u64) -> io::Result<(f64, f64)> {
+    let output = Command::new("fio")
+        .args(["--name=read", "--rw=randread", "--bs=4k", "--direct=1", "--ioengine=psync", "--thread"])
+        .args(["--norandommap", "--group_reporting", "--allow_file_create=0", "--output-format=json"])
+        .arg(format!("--numjobs={threads}"))
+        .arg(format!("--number_ios={count}"))
+        .arg(format!("--filename={}", path.display()))
+        .stderr(Stdio::null())
+        .output()?;
+    let report: Value = serde_json::from_slice(&output.stdout).map_err(io::Error::other)?;
+    let read = &report["jobs"][0]["read"];
+    let figure = |value: &Value| value.as_f64().ok_or_else(|| io::Error::other("fio reported no reads"));
+    Ok((figure(&read["clat_ns"]["percentile"]["50.000000"])? / 1e3, figure(&read["iops"])?))
+}
+
 /// A run of random requests.
 #[derive(Debug, Clone, Copy)]
 pub struct RandomRun {
@@ -66,7 +82,7 @@ pub fn random_writes(path: &Path, bytes: u64, depth: u64, count: u64) -> io::Res
 }
 
 /// Random 4 KiB direct reads of a file that was laid out, each compared with its check.
-pub fn random_reads(path: &Path, bytes: u64, depth: u64, count: u64) -> io::Result<RandomRun> {
+pub fn checked_random_reads(path: &Path, bytes: u64, depth: u64, count: u64) -> io::Result<RandomRun> {
     let (depth, count) = (format!("--iodepth={depth}"), format!("--number_ios={count}"));
     let arguments = ["--rw=randread", "--bs=4k", "--ioengine=io_uring"];
     let check = ["--verify=crc32c", "--verify_interval=4096", "--verify_fatal=1"];

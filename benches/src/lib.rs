@@ -25,6 +25,7 @@ pub mod mark;
 pub mod memory;
 pub mod pair;
 pub mod park;
+pub mod plain_reads;
 pub mod plan;
 pub mod process;
 pub mod proxy;

@@ -3,6 +3,9 @@
 mod dead;
 mod digest;
 mod files;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
+mod hints;
 mod index;
 mod location;
 mod reduce;
@@ -16,10 +19,10 @@ pub use digest::{DIGEST_BYTES, Digest, Domain, NODE_LEVELS, digest, digest_block
 pub use location::{Location, SegmentId};
 pub use reduce::{
     BLOCK_BYTES, Compression, ExpandError, Form, LZ4_SAVING_BYTES_MIN, Payload, RAW_BYTES_MAX, Reduced,
-    expand, is_zero, pack, reduce, reduce_blocks, verify,
+    expand, is_zero, pack, pack_shared, reduce, reduce_blocks, verify, verify_blocks,
 };
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_path};
 pub use store::{
-    Cleaned, Collected, OpenError, Pass, PassError, Pin, ReadError, Space, Store, StoreConfig, StoreStats,
-    WriteError,
+    Cleaned, Collected, OpenError, Pass, PassError, Pin, ReadError, Room, Space, Store, StoreConfig,
+    StoreStats, WriteError,
 };

@@ -150,14 +150,24 @@ pub fn reduce_blocks(blocks: &[u8], compression: Compression) -> Vec<Reduced> {
 
 /// The stored form of `content`, which may be a data block or a node; at most [`RAW_BYTES_MAX`] bytes.
 pub fn pack(content: &[u8], compression: Compression) -> Payload {
+    pack_lz4(content, compression).unwrap_or_else(|| Payload::raw(Bytes::copy_from_slice(content)))
+}
+
+fn pack_lz4(content: &[u8], compression: Compression) -> Option<Payload> {
     assert!(content.len() <= RAW_BYTES_MAX, "content is cut before it is packed");
-    if compression == Compression::WhenItPays
-        && content.len() > LZ4_SAVING_BYTES_MIN
-        && let Some(bytes) = compress(content)
-    {
-        return Payload { form: Form::Lz4, raw_len: content.len() as u32, bytes };
+    if compression == Compression::Never || content.len() <= LZ4_SAVING_BYTES_MIN {
+        return None;
     }
-    Payload::raw(Bytes::copy_from_slice(content))
+    let bytes = compress(content)?;
+    Some(Payload { form: Form::Lz4, raw_len: content.len() as u32, bytes })
+}
+
+/// As [`pack`]; content that stays as it is is shared, not copied.
+pub fn pack_shared(content: Bytes, compression: Compression) -> Payload {
+    match pack_lz4(&content, compression) {
+        Some(packed) => packed,
+        None => Payload::raw(content),
+    }
 }
 
 /// The content of a payload. Bounded; an error, never a panic, on any input.
@@ -177,6 +187,22 @@ pub fn expand(payload: &Payload) -> Result<Bytes, ExpandError> {
     }
 }
 
+/// Puts the content of a payload into `content`, which has its length. On an error anything may be there.
+pub(crate) fn expand_into(payload: &Payload, content: &mut [u8]) -> Result<(), ExpandError> {
+    let (stored, raw) = (payload.bytes.len(), payload.raw_len as usize);
+    if !payload.is_plausible() || raw != content.len() {
+        return Err(ExpandError::Length { stored, raw });
+    }
+    match payload.form {
+        Form::Raw => content.copy_from_slice(&payload.bytes),
+        Form::Lz4 => match decompress_into(&payload.bytes, content) {
+            Ok(length) if length == raw => {}
+            _ => return Err(ExpandError::Lz4),
+        },
+    }
+    Ok(())
+}
+
 /// The content of a payload, proven to be what `name` names.
 pub fn verify(domain: Domain, name: &Digest, payload: &Payload) -> Result<Bytes, ExpandError> {
     let content = expand(payload)?;
@@ -184,6 +210,23 @@ pub fn verify(domain: Domain, name: &Digest, payload: &Payload) -> Result<Bytes,
         return Err(ExpandError::Digest);
     }
     Ok(content)
+}
+
+/// The same for many data blocks: which payloads hold the content that they are named after. Whole blocks are hashed
+/// side by side.
+pub fn verify_blocks<'a>(named: impl IntoIterator<Item = (&'a Digest, &'a Payload)>) -> Vec<bool> {
+    let (names, contents): (Vec<&Digest>, Vec<Option<Bytes>>) =
+        named.into_iter().map(|(name, payload)| (name, expand(payload).ok())).unzip();
+    let block = |content: &'_ Option<Bytes>| content.as_ref().is_some_and(|bytes| bytes.len() == BLOCK_BYTES);
+    let blocks = contents.iter().filter(|content| block(content)).flatten();
+    let blocks: Vec<&[u8; BLOCK_BYTES]> = blocks.filter_map(|bytes| bytes.first_chunk()).collect();
+    let mut digests = digest_blocks(Domain::Data, &blocks).into_iter();
+    let holds = |(name, content): (&Digest, &Option<Bytes>)| match content {
+        None => false,
+        Some(_) if block(content) => digests.next() == Some(*name),
+        Some(bytes) => digest(Domain::Data, bytes) == *name,
+    };
+    names.into_iter().zip(&contents).map(holds).collect()
 }
 
 /// Whether all bytes are zero.
@@ -235,6 +278,35 @@ mod tests {
             block[at] = 1;
             assert_ne!(reduce(&block, Compression::WhenItPays), Reduced::Zero);
             block[at] = 0;
+        }
+    }
+
+    #[test]
+    fn payloads_checked_together_are_judged_as_each_alone() {
+        let named = |seed: u64| {
+            let length = [BLOCK_BYTES, BLOCK_BYTES, 512, BLOCK_BYTES + 1][seed as usize % 4];
+            let mut content = noise(seed, length);
+            if seed.is_multiple_of(3) {
+                content[..length / 2].fill(7);
+            }
+            let mut payload = pack(&content, Compression::WhenItPays);
+            let mut name = digest(Domain::Data, &content);
+            match seed % 7 {
+                1 => name.0[31] ^= 1,
+                2 => payload.raw_len += 1,
+                3 => {
+                    payload.bytes = Bytes::from(payload.bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>())
+                }
+                _ => {}
+            }
+            (name, payload)
+        };
+        for count in [0, 1, 5, 16, 40] {
+            let all: Vec<(Digest, Payload)> = (0..count).map(named).collect();
+            let alone: Vec<bool> =
+                all.iter().map(|(name, payload)| verify(Domain::Data, name, payload).is_ok()).collect();
+            assert_eq!(verify_blocks(all.iter().map(|(name, payload)| (name, payload))), alone);
+            assert!(count < 16 || (alone.contains(&true) && alone.contains(&false)));
         }
     }
 

@@ -9,7 +9,10 @@ use bytes::Bytes;
 
 use crate::index::{RUNS_EVER_MAX, RunId, RunRecord};
 use crate::location::{SEGMENTS_MAX, SegmentId};
-use crate::segment::{SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, Stream, u32_at, u64_at};
+use crate::reduce::RAW_BYTES_MAX;
+use crate::segment::{
+    RECORD_SPAN_BYTES_MIN, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, Stream, u32_at, u64_at,
+};
 
 const MAGIC: [u8; 8] = *b"MPSTORE1";
 const VERSION: u32 = 2;
@@ -17,6 +20,11 @@ const HEADER_BYTES: usize = 104;
 const SEGMENT_RECORD_BYTES: usize = 48;
 const RUN_RECORD_BYTES: usize = 32;
 const CHECK_BYTES: usize = 4;
+
+/// What counts up in a state stays below this; no store lives that long.
+const COUNT_MAX: u64 = 1 << 62;
+/// Bound on what the records of one segment amount to: each stands on its own for at most the longest content.
+const LIVE_BYTES_MAX: u64 = (SEGMENT_BYTES_MAX / RECORD_SPAN_BYTES_MIN) as u64 * RAW_BYTES_MAX as u64 + 1;
 
 const FLAG_REBUILD_INDEX: u32 = 1;
 const FLAG_SEALED: u8 = 1;
@@ -166,7 +174,9 @@ impl State {
     }
 
     fn is_consistent(&self) -> bool {
-        self.next_segment.0 <= SEGMENTS_MAX
+        self.generation.max(self.pass).max(self.duplicates).max(self.fresh_bytes) < COUNT_MAX
+            && self.segments.iter().all(|one| one.live_bytes.max(one.live_raw_bytes) < LIVE_BYTES_MAX)
+            && self.next_segment.0 <= SEGMENTS_MAX
             && self.next_run.0 <= RUNS_EVER_MAX
             && self.segments.is_sorted_by(|a, b| a.id < b.id)
             && self.segments.last().is_none_or(|last| last.id < self.next_segment)

@@ -98,7 +98,9 @@ fn a_failing_read_is_reported_and_the_next_one_succeeds() {
     let store = open(&media, None);
     stage_all(&store, 0..10);
     now(store.flush()).unwrap();
+    // Once at the place that is remembered, once where the index says that it is.
     media.fail_nth(Some(Operation::Read), 1, Fault::ERROR);
+    media.fail_nth(Some(Operation::Read), 2, Fault::ERROR);
     assert!(matches!(now(store.get(domain(1), &name(1), None)), Err(ReadError::Media { .. })));
     check(&store, 1);
 }

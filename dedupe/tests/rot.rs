@@ -21,9 +21,9 @@ fn paths(media: &SimMedia, dir: &str) -> Vec<String> {
     media.list(dir).expect("the media is healthy").into_iter().map(|name| format!("{dir}/{name}")).collect()
 }
 
-/// A config that keeps no page, so that each lookup sees the media.
+/// A config that keeps no page and no place, so that each lookup sees the media.
 fn open_uncached(media: &SimMedia, state: Option<&[u8]>) -> Store {
-    let config = metropod_dedupe::StoreConfig { cached_pages_max: 0, ..small() };
+    let config = metropod_dedupe::StoreConfig { cached_pages_max: 0, hints_max: 0, ..small() };
     now(Store::open(io(media), config, state)).expect("the media is healthy")
 }
 

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use metropod_core::names::{BadName, Name};
 use metropod_core::operation::Manage;
-use metropod_core::{ArrayConfig, CollectConfig, Command, Input, ManageError as Refusal, Managed};
+use metropod_core::{
+    ArrayConfig, CollectConfig, Command, Input, ManageError as Refusal, Managed, OverlayLimits,
+};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
 use metropod_journal::media::real::{OpenDirError, RealMedia};
 use metropod_journal::media::{Io, Media};
-use metropod_protocol::{ArrayId, PodId, Settings};
+use metropod_protocol::{ArrayId, Incarnation, PodId, RequestId, Settings};
 
 use crate::boot;
 use crate::driver::{Answer, Driver, Wait, block_on, now};
@@ -29,11 +31,20 @@ use crate::volume::Volume;
 /// Journal budget of [`Options::new`], in bytes.
 pub const JOURNAL_BYTES_DEFAULT: u64 = 1 << 30;
 
+/// Entries of [`Options::overlay_entries`] in [`Options::new`].
+pub const OVERLAY_ENTRIES_DEFAULT: usize = metropod_core::OVERLAY_ENTRIES_DEFAULT;
+
 /// Smallest journal budget, in bytes.
 pub const JOURNAL_BYTES_MIN: u64 = 128 << 20;
 
+/// Smallest capacity of an array, in bytes.
+pub const CAPACITY_BYTES_MIN: u64 = 256 << 20;
+
 /// How long [`Array::close`] waits for its last checkpoint.
-const CLOSE_WITHIN: Duration = Duration::from_secs(20);
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long the end of an array waits for its threads.
+const THREADS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How an array is opened.
 #[derive(Debug, Clone)]
@@ -50,6 +61,13 @@ pub struct Options {
     pub mediator: Option<SocketAddr>,
     /// Journal budget, at least [`JOURNAL_BYTES_MIN`], in bytes.
     pub journal_bytes: u64,
+    /// What files of chunks may take, at least [`CAPACITY_BYTES_MIN`], in bytes; `None`: as much as the file system has.
+    /// The journal, the index and the maps come on top. With a capacity the array collects in time; without one it
+    /// notices only from failing writes that there is no room left.
+    pub capacity_bytes: Option<u64>,
+    /// Changed blocks kept in memory before they are folded into the volumes' trees, at about 40 bytes each. More of them
+    /// cost fewer bytes on the device.
+    pub overlay_entries: usize,
 }
 
 impl Options {
@@ -62,6 +80,8 @@ impl Options {
             advertise: None,
             mediator: None,
             journal_bytes: JOURNAL_BYTES_DEFAULT,
+            capacity_bytes: None,
+            overlay_entries: OVERLAY_ENTRIES_DEFAULT,
         }
     }
 }
@@ -76,6 +96,9 @@ pub enum OpenError {
     /// The journal budget is too small.
     #[error("the journal needs at least 128 MiB; give it more with --journal-bytes")]
     JournalTooSmall,
+    /// The capacity is too small.
+    #[error("an array needs room for at least 256 MiB of chunks; give it more with --capacity")]
+    CapacityTooSmall,
     /// The directory cannot be used.
     #[error(transparent)]
     Directory(#[from] OpenDirError),
@@ -114,6 +137,9 @@ pub enum ManageError {
     /// No array of that name is connected.
     #[error("no array of that name is connected; see `metropod array connections`")]
     NoSuchArray,
+    /// The array was closed here. What was asked may have happened or not.
+    #[error("the array is closed")]
+    Closed,
     /// The pod or array refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -140,7 +166,8 @@ pub enum ConnectError {
     Issue(std::io::Error),
 }
 
-/// A running array. Clones are handles on the same array.
+/// A running array. Clones are handles on the same array. It ends with [`Array::close`], or when the last handle is dropped: then
+/// without a last checkpoint, so that the next open takes longer.
 ///
 /// # Example
 /// ```
@@ -167,6 +194,7 @@ pub(crate) struct Inner {
     pub(crate) name: String,
     pub(crate) id: ArrayId,
     pub(crate) driver: Arc<Driver>,
+    media: Arc<RealMedia>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) links: Mutex<Links>,
     pub(crate) address: SocketAddr,
@@ -182,6 +210,9 @@ impl Array {
         if options.journal_bytes < JOURNAL_BYTES_MIN {
             return Err(OpenError::JournalTooSmall);
         }
+        if options.capacity_bytes.is_some_and(|bytes| bytes < CAPACITY_BYTES_MIN) {
+            return Err(OpenError::CapacityTooSmall);
+        }
         superblock::check_foreign(&options.directory)?;
         let media = RealMedia::create(&options.directory)?;
         let identity = Arc::new(Identity::open_or_create(&options.directory)?);
@@ -189,40 +220,27 @@ impl Array {
         superblock::claim(&options.directory, &superblock)?;
         let incarnation = boot::next(&options.directory).map_err(OpenError::System)?;
         let config = core_config(&options, &identity)?;
-        let media: Arc<dyn Media> = Arc::new(media);
+        let media = Arc::new(media);
+        let shared: Arc<dyn Media> = media.clone();
         let hub = Hub::new(identity.clone());
-        let core =
-            block_on(metropod_core::Array::open(config, Io::inline(media.clone()), hub.clone(), now()))?;
-        let driver = Driver::start(core, media, hub.clone());
+        let io = Io::inline(shared.clone());
+        let core = block_on(metropod_core::Array::open(config, io, hub.clone(), now()))?;
+        let driver = Driver::start(core, shared, hub.clone());
         hub.start(&driver);
-        let links = Links::start(
-            LinksConfig {
-                listen: options.listen,
-                advertise: options.advertise.map(|address| address.to_string()),
-                ..LinksConfig::new(
-                    identity.clone(),
-                    incarnation,
-                    &options.name,
-                    options.directory.join("peers"),
-                )
-            },
-            hub.sink(),
-        )?;
+        driver.recall();
+        let links = match reach_out(&options, &identity, incarnation, &hub) {
+            Ok(links) => links,
+            Err(error) => {
+                end(&driver, &hub, &media);
+                return Err(error);
+            }
+        };
         let address = links.address();
-        if let Some(address) = options.mediator {
-            let name = options.name.clone();
-            let config = MediatorClientConfig {
-                identity: identity.clone(),
-                incarnation,
-                name,
-                address: address.to_string(),
-            };
-            hub.start_mediator(config).map_err(OpenError::Mediator)?;
-        }
         let inner = Inner {
             name: options.name,
             id: identity.id(),
             driver,
+            media,
             hub,
             links: Mutex::new(links),
             address,
@@ -231,20 +249,20 @@ impl Array {
         Ok(Array { inner: Arc::new(inner) })
     }
 
-    /// Writes a last checkpoint and ends. Everything acknowledged is durable with or without it.
+    /// Writes a last checkpoint and ends: when it returns, no thread of the array is at work and its directory can be opened again.
+    ///
+    /// Everything acknowledged is durable with or without the checkpoint. What is under way ends in [`ManageError::Closed`] or
+    /// [`IoError::Closed`](crate::IoError::Closed): it may have happened or not, as with a crash, and never happens later. What is
+    /// asked of handles afterwards ends so too. Blocks for at most 20 seconds for the checkpoint and 10 for the threads; if a
+    /// thread hangs in the disk for longer, the directory stays locked until the process ends. A second call waits for the first.
     pub fn close(&self) {
-        let mut closed = self.inner.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *closed, true) {
-            return;
-        }
-        let started = self.inner.driver.start_request(|request| Input::Checkpoint { request });
-        if let Some(append) = started.append {
-            self.inner.driver.hand_over(append);
-        }
-        started.reply.wait_for(CLOSE_WITHIN);
-        self.inner.links.lock().unwrap_or_else(PoisonError::into_inner).stop();
-        self.inner.hub.stop();
-        self.inner.driver.stop();
+        self.inner.end(true);
+    }
+
+    /// Gives back the space of everything that nothing refers to now: of what was overwritten, trimmed or eradicated. The
+    /// array does so by itself when it is worth it; this does it at once, and ends when the files are gone.
+    pub async fn collect(&self) -> Result<(), ManageError> {
+        self.asked(|request| Input::Collect { request }).await.map(drop)
     }
 
     /// Address other arrays connect to.
@@ -361,12 +379,17 @@ impl Array {
     }
 
     pub(crate) async fn manage(&self, command: Command) -> Result<Managed, ManageError> {
-        let started = self.inner.driver.start_request(|request| Input::Manage { request, command });
+        self.asked(|request| Input::Manage { request, command }).await
+    }
+
+    async fn asked(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Managed, ManageError> {
+        let started = self.inner.driver.start_request(input);
         if let Some(append) = started.append {
             self.inner.driver.hand_over(append);
         }
         match Wait(&started.reply).await {
             Answer::Managed(result) => Ok(result?),
+            Answer::Closed => Err(ManageError::Closed),
             Answer::Host(_) | Answer::Fetch(_) => Err(Refusal::Media.into()),
         }
     }
@@ -394,6 +417,64 @@ impl Array {
     }
 }
 
+impl Inner {
+    fn end(&self, with_checkpoint: bool) {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *closed, true) {
+            return;
+        }
+        if with_checkpoint {
+            let started = self.driver.start_request(|request| Input::Checkpoint { request });
+            if let Some(append) = started.append {
+                self.driver.hand_over(append);
+            }
+            started.reply.wait_for(CHECKPOINT_WITHIN);
+        }
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).stop();
+        end(&self.driver, &self.hub, &self.media);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.end(false);
+    }
+}
+
+/// Listens, dials, and asks the mediator.
+fn reach_out(
+    options: &Options,
+    identity: &Arc<Identity>,
+    incarnation: Incarnation,
+    hub: &Arc<Hub>,
+) -> Result<Links, OpenError> {
+    let peers = options.directory.join("peers");
+    let links = Links::start(
+        LinksConfig {
+            listen: options.listen,
+            advertise: options.advertise.map(|address| address.to_string()),
+            ..LinksConfig::new(identity.clone(), incarnation, &options.name, peers)
+        },
+        hub.sink(),
+    )?;
+    if let Some(address) = options.mediator {
+        let (identity, name) = (identity.clone(), options.name.clone());
+        let config = MediatorClientConfig { identity, incarnation, name, address: address.to_string() };
+        hub.start_mediator(config).map_err(OpenError::Mediator)?;
+    }
+    Ok(links)
+}
+
+/// Ends what runs behind an array whose links are stopped, and lets the directory go once nothing can write to it.
+fn end(driver: &Driver, hub: &Hub, media: &RealMedia) {
+    hub.stop();
+    if driver.stop(THREADS_WITHIN) {
+        media.release();
+    } else {
+        tracing::error!("a thread hangs in the disk; the directory stays locked until the process ends");
+    }
+}
+
 impl std::fmt::Debug for Array {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Array({}, {:?})", self.inner.name, self.inner.id)
@@ -410,10 +491,15 @@ pub(crate) fn core_config(options: &Options, identity: &Identity) -> Result<Arra
         budget_bytes: options.journal_bytes,
         ..JournalConfig::new(me.0, u64::from_le_bytes(salt))
     };
+    let overlay = OverlayLimits { entries_max: options.overlay_entries, ..OverlayLimits::default() };
     Ok(ArrayConfig {
         me,
         journal,
-        store: StoreConfig::new(me.0),
+        store: StoreConfig {
+            capacity_bytes: options.capacity_bytes.unwrap_or(u64::MAX),
+            ..StoreConfig::new(me.0)
+        },
+        overlay,
         settings: Settings::default(),
         collect: CollectConfig::default(),
         seed,

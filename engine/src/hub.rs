@@ -4,15 +4,16 @@
 //! - H2: the thread that read a frame steps the core with it and carries the append out that comes of it; meanwhile a
 //!   standby reads on, so that a slow disk does not look like a lost link (decision 0001).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use metropod_core::{Alarm, BulkPort, Channel, Input};
+use metropod_dedupe::Digest;
 use metropod_protocol::{ArrayId, MediatorRequest, PodId, Statement};
 
 use crate::driver::{Asking, Driver, Outside};
@@ -32,6 +33,9 @@ pub(crate) struct Hub {
     driver: OnceLock<Weak<Driver>>,
     /// Each alarm once, with the time it was told last; the newest last.
     alarms: Mutex<Vec<(Alarm, Instant)>>,
+    /// Takes link events.
+    thread: Mutex<Option<JoinHandle<()>>>,
+    damaged: Mutex<DamagedChunks>,
     /// What the mediator was told last.
     fit: AtomicBool,
     events: (Sender<Option<LinkEvent>>, Receiver<Option<LinkEvent>>),
@@ -50,6 +54,8 @@ impl Hub {
             mediator: Mutex::new(None),
             driver: OnceLock::new(),
             alarms: Mutex::new(Vec::new()),
+            thread: Mutex::new(None),
+            damaged: Mutex::default(),
             fit: AtomicBool::new(true),
             events: unbounded(),
         })
@@ -59,11 +65,15 @@ impl Hub {
     pub(crate) fn start(self: &Arc<Self>, driver: &Arc<Driver>) {
         // A hub has one driver; a second call would change nothing.
         let _first = self.driver.set(Arc::downgrade(driver));
-        let hub = self.clone();
-        thread::Builder::new()
+        let (hub, here) = (self.clone(), driver.enter_presence());
+        let thread = thread::Builder::new()
             .name("metropod-links".into())
-            .spawn(move || hub.take_events())
+            .spawn(move || {
+                let _here = here;
+                hub.take_events();
+            })
             .expect("the system can start a handful of threads");
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
 
     /// Starts asking the mediator at `address`.
@@ -91,8 +101,14 @@ impl Hub {
         })
     }
 
+    /// Takes the link events that are left, the connections' ends, and ends the session with the mediator.
     pub(crate) fn stop(&self) {
         let _taken = self.events.0.send(None);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panicked thread has ended as well.
+            let _ended = thread.join();
+        }
         // Stopping joins the client's thread, which may be inside the sink: the lock must not be held.
         let client = self.lock_mediator().take();
         drop(client);
@@ -117,6 +133,10 @@ impl Hub {
 
     fn lock_alarms(&self) -> MutexGuard<'_, Vec<(Alarm, Instant)>> {
         self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_damaged(&self) -> MutexGuard<'_, DamagedChunks> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_events(&self) {
@@ -147,6 +167,33 @@ impl Hub {
     }
 }
 
+/// Chunks that were told to be damaged, the newest last.
+#[derive(Default)]
+struct DamagedChunks {
+    told: VecDeque<(Digest, Instant)>,
+}
+
+/// Damaged chunks remembered; one that was forgotten is told again.
+const DAMAGED_MAX: usize = 1024;
+/// Damaged chunks told within [`ALARM_REST`].
+const DAMAGED_AT_A_TIME: usize = 16;
+
+impl DamagedChunks {
+    /// Whether to tell of this one now.
+    fn is_news(&mut self, digest: Digest, now: Instant) -> bool {
+        let lately = |told: &Instant| now.saturating_duration_since(*told) < ALARM_REST;
+        let few = self.told.iter().rev().take_while(|(_, told)| lately(told)).count() < DAMAGED_AT_A_TIME;
+        if !few || self.told.iter().any(|(known, _)| *known == digest) {
+            return false;
+        }
+        if self.told.len() == DAMAGED_MAX {
+            self.told.pop_front();
+        }
+        self.told.push_back((digest, now));
+        true
+    }
+}
+
 impl Outside for Hub {
     fn queue(&self, peer: ArrayId, channel: Channel, parts: Vec<Bytes>) {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
@@ -160,6 +207,13 @@ impl Outside for Hub {
     fn flush(&self) {
         for link in self.links.read().unwrap_or_else(PoisonError::into_inner).values() {
             link.flush();
+        }
+    }
+
+    fn disconnect(&self, peer: ArrayId, channel: Channel) {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(&(peer, channel)) {
+            link.close();
         }
     }
 
@@ -177,11 +231,21 @@ impl Outside for Hub {
 
     fn status_changed(&self, _: PodId) {}
 
-    /// An alarm that goes on is told once in a while and kept once, so that it hides no other.
+    /// An alarm that goes on is told once in a while and kept once, so that it hides no other. Of damaged chunks, of which there may
+    /// be any number, one is kept, each is told once, and so many at a time.
     fn alarm(&self, alarm: Alarm) {
+        let chunk = match alarm {
+            Alarm::DamagedChunk(digest) => Some(digest),
+            _ => None,
+        };
+        if chunk.is_some_and(|digest| !self.lock_damaged().is_news(digest, Instant::now())) {
+            return;
+        }
         let mut alarms = self.lock_alarms();
-        let before = alarms.iter().position(|(known, _)| *known == alarm).map(|at| alarms.remove(at).1);
-        let told = before.filter(|told| told.elapsed() < ALARM_REST);
+        let same =
+            |known: &Alarm| *known == alarm || (chunk.is_some() && matches!(known, Alarm::DamagedChunk(_)));
+        let before = alarms.iter().position(|(known, _)| same(known)).map(|at| alarms.remove(at).1);
+        let told = before.filter(|told| chunk.is_none() && told.elapsed() < ALARM_REST);
         if told.is_none() {
             tracing::warn!(%alarm, "alarm");
         }
@@ -230,4 +294,31 @@ fn head_and_body(mut parts: Vec<Bytes>) -> (Bytes, Bytes) {
         head.extend_from_slice(part);
     }
     (head.freeze(), body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_damaged_chunks_is_told_of_a_few_at_a_time_and_each_once() {
+        let mut chunks = DamagedChunks::default();
+        let digest = |number: u64| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_le_bytes());
+            Digest(bytes)
+        };
+        let began = Instant::now();
+        let told = |chunks: &mut DamagedChunks, numbers: std::ops::Range<u64>, minute: u32| {
+            let now = began + minute * ALARM_REST;
+            numbers.filter(|number| chunks.is_news(digest(*number), now)).count()
+        };
+        assert_eq!(told(&mut chunks, 0..10, 0), 10);
+        assert_eq!(told(&mut chunks, 0..100_000, 0), DAMAGED_AT_A_TIME - 10);
+        assert_eq!(told(&mut chunks, 0..16, 1), 0, "each once");
+        for minute in 2..200 {
+            assert_eq!(told(&mut chunks, 0..100_000, minute), DAMAGED_AT_A_TIME);
+        }
+        assert_eq!(chunks.told.len(), DAMAGED_MAX);
+    }
 }

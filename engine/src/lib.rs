@@ -10,6 +10,8 @@ mod array;
 mod boot;
 mod diff;
 mod driver;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod hub;
 mod inspect;
 mod manage;
@@ -26,7 +28,8 @@ pub mod mediator;
 pub mod wire;
 
 pub use array::{
-    Array, ConnectError, JOURNAL_BYTES_DEFAULT, JOURNAL_BYTES_MIN, ManageError, OpenError, Options,
+    Array, CAPACITY_BYTES_MIN, ConnectError, JOURNAL_BYTES_DEFAULT, JOURNAL_BYTES_MIN, ManageError,
+    OVERLAY_ENTRIES_DEFAULT, OpenError, Options,
 };
 pub use diff::{Diff, DiffRange};
 pub use inspect::{
@@ -36,8 +39,8 @@ pub use metropod_core::namespace::Limits;
 pub use metropod_core::{Extent, HostError, ManageError as Refusal};
 pub use metropod_protocol::{ArrayId, Epoch, PodId};
 pub use status::{
-    ArrayStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, SideStatus, SnapshotStatus,
-    VolumeStatus,
+    ArrayStatus, CollectionStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, SideStatus,
+    SnapshotStatus, SpaceStatus, VolumeStatus,
 };
 pub use superblock::{Superblock, SuperblockError};
 pub use volume::{IoError, REQUEST_BYTES_MAX, SECTOR_BYTES, Volume};

@@ -7,8 +7,8 @@ use metropod_protocol::{ArrayId, MediatorStatus, Side, Time};
 use crate::array::Array;
 use crate::driver::now;
 use crate::status::{
-    ArrayStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, SideStatus, SnapshotStatus,
-    VolumeStatus,
+    ArrayStatus, CollectionStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, SideStatus,
+    SnapshotStatus, SpaceStatus, VolumeStatus,
 };
 
 impl Array {
@@ -31,6 +31,8 @@ impl Array {
                 chunks: store.chunks,
                 logical_bytes: store.logical_bytes,
                 stored_bytes: store.stored_bytes,
+                space: space(&array.store().space()),
+                collection: collection(array),
             }
         })
     }
@@ -121,6 +123,30 @@ impl Array {
     /// Alarms since the start, the newest last, in words.
     pub fn alarms(&self) -> Vec<String> {
         self.inner().hub.alarms().iter().map(|alarm| alarm.to_string()).collect()
+    }
+}
+
+fn space(space: &metropod_dedupe::Space) -> SpaceStatus {
+    SpaceStatus {
+        used_bytes: space.used_bytes,
+        capacity_bytes: space.is_bounded().then_some(space.capacity_bytes),
+        free_bytes: space.is_bounded().then_some(space.free_bytes()),
+        fresh_bytes: space.fresh_bytes,
+    }
+}
+
+fn collection(array: &Core) -> CollectionStatus {
+    let counts = array.collect_counts();
+    CollectionStatus {
+        state: array.collecting(),
+        passes: counts.passes,
+        failed: counts.failed,
+        dead_chunks: counts.dead_chunks,
+        dead_bytes: counts.dead_bytes,
+        freed_segments: counts.freed_segments,
+        moved_bytes: counts.moved_bytes,
+        answered: counts.answered,
+        last_pass_ms: counts.last_pass.0 / 1_000_000,
     }
 }
 

@@ -51,9 +51,9 @@ pub(crate) fn start(driver: &Arc<Driver>, peer: ArrayId, channel: Channel, reade
     });
     let standby = (channel == Channel::Sync).then(|| {
         let connection = connection.clone();
-        spawn("metropod-standby", move || connection.stand_by())
+        spawn("metropod-standby", driver, move || connection.stand_by())
     });
-    spawn("metropod-reader", move || {
+    spawn("metropod-reader", driver, move || {
         connection.own(standby.as_ref());
         connection.closed.store(true, Ordering::Release);
         if let Some(standby) = standby {
@@ -144,10 +144,14 @@ impl Connection {
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> thread::Thread {
+fn spawn(name: &str, driver: &Arc<Driver>, body: impl FnOnce() + Send + 'static) -> thread::Thread {
+    let here = driver.enter_presence();
     let handle = thread::Builder::new()
         .name(name.into())
-        .spawn(body)
+        .spawn(move || {
+            let _here = here;
+            body();
+        })
         .expect("the system can start a handful of threads");
     handle.thread().clone()
 }

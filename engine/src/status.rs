@@ -193,4 +193,44 @@ pub struct ArrayStatus {
     pub logical_bytes: u64,
     /// Their stored size, in bytes.
     pub stored_bytes: u64,
+    /// What files of chunks take.
+    pub space: SpaceStatus,
+    /// How space comes back.
+    pub collection: CollectionStatus,
+}
+
+/// What files of chunks take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpaceStatus {
+    /// Their length, in bytes; files that are written to count whole.
+    pub used_bytes: u64,
+    /// What they may take, in bytes; `None`: as much as the file system has.
+    pub capacity_bytes: Option<u64>,
+    /// What new data may still take, in bytes; `None`: what the file system has.
+    pub free_bytes: Option<u64>,
+    /// Of what is used, what is stored since the last collection began: some of it may be garbage by now.
+    pub fresh_bytes: u64,
+}
+
+/// How space comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CollectionStatus {
+    /// `idle | due | marking | draining | cleaning | settling`.
+    pub state: &'static str,
+    /// Collections that ended well since the array was opened.
+    pub passes: u64,
+    /// Collections that failed.
+    pub failed: u64,
+    /// Chunks that nothing referred to any more.
+    pub dead_chunks: u64,
+    /// Their stored size, in bytes.
+    pub dead_bytes: u64,
+    /// Files given back.
+    pub freed_segments: u64,
+    /// Bytes that were moved so that files could be given back.
+    pub moved_bytes: u64,
+    /// Requests for a collection that were answered.
+    pub answered: u64,
+    /// How long the last collection worked, in milliseconds.
+    pub last_pass_ms: u64,
 }

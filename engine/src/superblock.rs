@@ -3,7 +3,7 @@
 //! Bytes: docs/format.md, "Superblock": magic, version, array id, name, CRC32C. Written once, before anything else.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use metropod_protocol::ArrayId;
@@ -97,8 +97,11 @@ pub enum SuperblockError {
 /// Reads a directory's superblock; `None` if there is none.
 pub fn read(directory: &Path) -> Result<Option<Superblock>, SuperblockError> {
     let path = directory.join(FILE);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
+    let mut bytes = Vec::new();
+    // A byte more than any superblock has: whatever lies there is not read into memory whole.
+    let read = |file: fs::File| file.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
+    match fs::File::open(&path).and_then(read) {
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(SuperblockError::File { path, source }),
     };
@@ -159,7 +162,7 @@ fn write(directory: &Path, superblock: &Superblock) -> Result<(), SuperblockErro
     fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(fail)
 }
 
-fn encode(superblock: &Superblock) -> Vec<u8> {
+pub(crate) fn encode(superblock: &Superblock) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(BYTES_MAX);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -171,7 +174,7 @@ fn encode(superblock: &Superblock) -> Vec<u8> {
     bytes
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<Superblock, SuperblockError> {
+pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Superblock, SuperblockError> {
     let path = || path.to_owned();
     if bytes.len() < 10 || bytes[..8] != MAGIC {
         return Err(SuperblockError::WrongMagic { path: path() });

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use metropod_core::names::VolumeId;
 use metropod_core::operation::{BLOCK_BYTES, Operation, Piece, Share, WRITE_BYTES_MAX, shares};
 use metropod_core::task::FlowError;
-use metropod_core::{Extent, Fetch, HostError, Input, Source};
+use metropod_core::{Alarm, Extent, Fetch, HostError, Input, Source};
 use metropod_dedupe::{Compression, Reduced, reduce_blocks};
 use metropod_protocol::{PodId, RequestId, Serving};
 
@@ -33,6 +33,9 @@ pub enum IoError {
     /// The pod or array refused.
     #[error(transparent)]
     Refused(#[from] HostError),
+    /// The array was closed here. A write that was under way may be there or not when it is opened again.
+    #[error("the array is closed")]
+    Closed,
     /// Stored content is missing or damaged here.
     #[error("the content cannot be read at this array")]
     Unreadable,
@@ -42,7 +45,7 @@ pub enum IoError {
 ///
 /// Reads and writes are linearizable per block across both arrays of a stretched pod; a write is durable on every
 /// in-sync array when it returns. While the pod is paused operations wait. Dropping the future of a write that was
-/// not ordered yet withdraws it.
+/// not ordered yet withdraws it. Handles outlive the array: once it is closed everything is [`IoError::Closed`].
 #[derive(Clone)]
 pub struct Volume {
     driver: Arc<Driver>,
@@ -70,13 +73,17 @@ impl Volume {
     /// Reads `length` bytes at `offset`, both in bytes.
     pub async fn read(&self, offset: u64, length: u64) -> Result<Bytes, IoError> {
         let fetch = self.fetch(offset, length, true).await?;
-        self.on_worker(move || block_on(fetch.read())).await.map_err(|_| IoError::Unreadable)
+        // What is in memory is not worth a change of threads.
+        if let Some(bytes) = fetch.read_now() {
+            return Ok(bytes);
+        }
+        self.on_worker(move || block_on(fetch.read())).await.map_err(|error| self.unreadable(error))
     }
 
     /// Where data and zeroes are in `length` bytes at `offset`.
     pub async fn extents(&self, offset: u64, length: u64) -> Result<Vec<Extent>, IoError> {
         let fetch = self.fetch(offset, length, false).await?;
-        self.on_worker(move || block_on(fetch.extents())).await.map_err(|_| IoError::Unreadable)
+        self.on_worker(move || block_on(fetch.extents())).await.map_err(|error| self.unreadable(error))
     }
 
     /// Writes `data` at `offset`; durable on every in-sync array when it returns.
@@ -102,8 +109,9 @@ impl Volume {
         check(offset, length)?;
         let started = self.start_read(offset, length, true);
         match self.drive(started) {
-            Answer::Fetch(fetch) => block_on(fetch.read()).map_err(|_| IoError::Unreadable),
+            Answer::Fetch(fetch) => block_on(fetch.read()).map_err(|error| self.unreadable(error)),
             Answer::Host(Err(error)) => Err(error.into()),
+            Answer::Closed => Err(IoError::Closed),
             Answer::Host(Ok(())) | Answer::Managed(_) => Err(IoError::Unreadable),
         }
     }
@@ -123,6 +131,9 @@ impl Volume {
 
     /// [`Volume::flush`] for a thread that may block.
     pub fn flush_blocking(&self) -> Result<(), IoError> {
+        if self.driver.is_stopping() {
+            return Err(IoError::Closed);
+        }
         let (pod, source) = (self.pod, self.source);
         self.driver.look(|array| match array.pod(pod) {
             None => Err(HostError::NoSuchVolume.into()),
@@ -178,6 +189,7 @@ impl Volume {
         match self.guard(started).wait().await {
             Answer::Fetch(fetch) => Ok(fetch),
             Answer::Host(Err(error)) => Err(error.into()),
+            Answer::Closed => Err(IoError::Closed),
             Answer::Host(Ok(())) | Answer::Managed(_) => Err(IoError::Unreadable),
         }
     }
@@ -207,6 +219,17 @@ impl Volume {
             finished(reply.wait())?;
         }
         Ok(())
+    }
+
+    /// A read that failed is somebody's to look at, not only the reader's.
+    fn unreadable(&self, error: FlowError) -> IoError {
+        match error {
+            FlowError::Chunk(digest) => self.driver.alarm(Alarm::DamagedChunk(digest)),
+            // The worker is gone with the array.
+            FlowError::Damaged if self.driver.is_stopping() => return IoError::Closed,
+            _ => self.driver.alarm(Alarm::FlowFailed { flow: "read" }),
+        }
+        IoError::Unreadable
     }
 
     fn drive(&self, started: Started) -> Answer {
@@ -267,6 +290,7 @@ impl Drop for Guard {
 fn finished(answer: Answer) -> Result<(), IoError> {
     match answer {
         Answer::Host(result) => result.map_err(IoError::from),
+        Answer::Closed => Err(IoError::Closed),
         Answer::Fetch(_) | Answer::Managed(_) => Err(IoError::Unreadable),
     }
 }

@@ -18,21 +18,13 @@ fn home() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
-/// Opens an array; its directory is free once the last handle and thread of an earlier life is gone.
 fn open(home: &std::path::Path, name: &str, mediator: &MediatorServer) -> Array {
-    let began = Instant::now();
-    loop {
-        let options = Options {
-            journal_bytes: 128 << 20,
-            mediator: Some(mediator.address()),
-            ..Options::new(name, home.join(name))
-        };
-        match Array::open(options) {
-            Ok(array) => return array,
-            Err(error) => assert!(began.elapsed() < Duration::from_secs(5), "{error}"),
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let options = Options {
+        journal_bytes: 128 << 20,
+        mediator: Some(mediator.address()),
+        ..Options::new(name, home.join(name))
+    };
+    Array::open(options).unwrap()
 }
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {

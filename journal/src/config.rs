@@ -15,6 +15,11 @@ pub const FRAME_BYTES_MAX: usize = 4 << 20;
 pub const RECORD_BYTES_MAX: usize = 2 << 20;
 /// Most appends under way at a time.
 pub const FRAMES_IN_FLIGHT_MAX: usize = 4;
+/// Records, frames, segments and lives are numbered below this: what says otherwise was written by something broken.
+/// So no number that follows one read from the media wraps.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+/// A journal goes on only below this, so that what it writes from then on stays below [`NUMBER_MAX`] and opens again.
+pub(crate) const RESUME_NUMBER_MAX: u64 = NUMBER_MAX / 2;
 /// Fewest segments a journal can work with: one written, one ready, one being trimmed.
 pub const SEGMENTS_MIN: u64 = 3;
 

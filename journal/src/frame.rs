@@ -14,7 +14,7 @@
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::config::FRAME_BYTES_MAX;
+use crate::config::{FRAME_BYTES_MAX, NUMBER_MAX};
 use crate::media::DIRECT_ALIGN_BYTES;
 use crate::record::Record;
 use crate::segment::SegmentHeader;
@@ -175,10 +175,9 @@ impl FrameHeader {
             chain: raw.chain.get(),
         };
         let sane = raw.payload_bytes.get() as usize <= FRAME_BYTES_MAX - FRAME_HEADER_BYTES
-            && header.first_lsn.checked_add(u64::from(header.record_count)).is_some()
             && header.first_lsn > 0
             && header.frame > header.durable_frame
-            && header.frame < u64::MAX
+            && header.first_lsn.max(header.frame).max(header.life) < NUMBER_MAX
             && (kind == Kind::Records) == (header.record_count > 0);
         if !sane {
             return Found::Malformed;

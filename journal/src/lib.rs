@@ -6,6 +6,8 @@
 mod config;
 mod error;
 mod frame;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod media;
 mod pool;
 mod record;

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::config::{JournalConfig, SEGMENTS_MIN};
+use crate::config::{JournalConfig, RESUME_NUMBER_MAX, SEGMENTS_MIN};
 use crate::error::OpenError;
 use crate::frame::FRAME_ALIGN_BYTES;
 use crate::media::{AlignedBuf, Cause, Create, Durability, FileId, Io, MediaError, Open};
@@ -161,6 +161,11 @@ fn check_order(segments: &[Segment], config: &JournalConfig) -> Result<u64, Open
             return Err(OpenError::WrongLength { file: two.slot.file, found, expected });
         }
     }
+    if let Some(last) = segments.last()
+        && last.header.number >= RESUME_NUMBER_MAX
+    {
+        return Err(OpenError::Malformed { file: last.slot.file, offset: 0 });
+    }
     let segment_bytes = segments.first().map_or(config.segment_bytes, |first| first.header.length);
     if segment_bytes < SEGMENT_BYTES_MIN || !segment_bytes.is_multiple_of(FRAME_ALIGN_BYTES as u64) {
         return Err(OpenError::SegmentLength { segment_bytes });
@@ -223,7 +228,11 @@ async fn read(
         }
     };
     let life = witness.life.max(at.life);
-    Ok(End { start, at, resume, link: resume.link.unwrap_or(link), begins, life, frames_cut: witness.frames })
+    let link = resume.link.unwrap_or(link);
+    if life.max(link.frame).max(link.lsn) >= RESUME_NUMBER_MAX {
+        return Err(OpenError::Malformed { file: segments[at.segment].slot.file, offset: resume.offset });
+    }
+    Ok(End { start, at, resume, link, begins, life, frames_cut: witness.frames })
 }
 
 fn check_needed(next_lsn: u64, needed: Lsn) -> Result<(), OpenError> {

@@ -9,6 +9,7 @@
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::config::NUMBER_MAX;
 use crate::error::OpenError;
 use crate::media::{AlignedBuf, DIRECT_ALIGN_BYTES, FileId, SECTOR_BYTES};
 
@@ -130,6 +131,9 @@ impl SegmentHeader {
         }
         if raw.array != array {
             return Err(OpenError::ForeignArray { file, found: raw.array, expected: array });
+        }
+        if raw.number.get() >= NUMBER_MAX {
+            return Err(OpenError::Malformed { file, offset: 0 });
         }
         Ok(SegmentHeader {
             array: raw.array,

@@ -50,6 +50,11 @@ impl SegmentRecipe {
         }
     }
 
+    /// Whether it makes a file, which takes space; a recycled one takes none.
+    pub fn is_new(&self) -> bool {
+        matches!(self.source, Source::New(_))
+    }
+
     async fn create(&self, io: &Io, file: SegmentFile) -> Result<Slot, MediaError> {
         let unfinished = file.unfinished_path(&self.dir);
         match io.remove(&unfinished).await {
@@ -62,6 +67,8 @@ impl SegmentRecipe {
             Ok(()) => Ok(slot),
             Err(error) => {
                 io.close(handle).await;
+                // On a full device its part of a file keeps others from what space there is.
+                let _left = io.remove(&unfinished).await;
                 Err(error)
             }
         }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::{FRAME_BYTES_MAX, JournalConfig, RECORD_BYTES_MAX};
+use crate::config::{FRAME_BYTES_MAX, JournalConfig, RECORD_BYTES_MAX, SEGMENTS_MIN};
 use crate::error::Poisoned;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, frame_bytes};
 use crate::media::{FileId, MediaError};
@@ -112,6 +112,8 @@ pub struct Writer {
     recycled: VecDeque<Slot>,
     /// A recipe has been given out and no spare has come back for it.
     preparing: bool,
+    /// There is no space to grow: the budget is so many segments.
+    makes_do: Option<u64>,
     next_segment: u64,
     next_file: u32,
     pool: Pool,
@@ -152,6 +154,7 @@ impl Writer {
             spares: tail.spares,
             recycled: tail.recycled,
             preparing: false,
+            makes_do: None,
             next_segment: tail.next_segment,
             next_file: tail.next_file,
             pool: Pool::default(),
@@ -235,6 +238,37 @@ impl Writer {
         self.recipe()
     }
 
+    /// Makes a recipe for a new file one for a recycled segment, if there is one by now; says whether it did.
+    pub fn redirect(&mut self, recipe: &mut SegmentRecipe) -> bool {
+        let Source::New(file) = recipe.source else { return false };
+        let Some(slot) = self.recycled.pop_front() else { return false };
+        recipe.source = Source::Recycled(slot);
+        if file.0 + 1 == self.next_file {
+            self.next_file = file.0;
+        }
+        true
+    }
+
+    /// Whether the segments there are suffice to go on, one after the other.
+    pub fn can_make_do(&self) -> bool {
+        self.held_segments() >= SEGMENTS_MIN
+    }
+
+    /// There is no space to grow: the budget is what there is, until [`Writer::grows`].
+    pub fn make_do(&mut self) {
+        self.makes_do = Some(self.held_segments());
+    }
+
+    /// Whether it does so.
+    pub fn makes_do(&self) -> bool {
+        self.makes_do.is_some()
+    }
+
+    /// A segment was made `anew`: there is space to grow.
+    pub fn grows(&mut self, anew: bool) {
+        self.makes_do = self.makes_do.filter(|_| !anew);
+    }
+
     /// Takes a segment that is ready.
     pub fn add_spare(&mut self, spare: Spare) {
         let last =
@@ -268,7 +302,12 @@ impl Writer {
 
     /// Bytes the journal may take.
     pub fn budget_bytes(&self) -> u64 {
-        self.segments_max * self.segment_bytes
+        self.makes_do.unwrap_or(self.segments_max) * self.segment_bytes
+    }
+
+    /// Length of a segment, in bytes.
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
     }
 
     /// Bytes of records that are in no append yet.
@@ -334,7 +373,12 @@ impl Writer {
     }
 
     fn segments(&self) -> u64 {
-        (self.live.len() + self.spares.len() + self.recycled.len() + usize::from(self.preparing)) as u64
+        self.held_segments() + u64::from(self.preparing)
+    }
+
+    /// Segments that there are. One that is being recycled is not among them.
+    fn held_segments(&self) -> u64 {
+        (self.live.len() + self.spares.len() + self.recycled.len()) as u64
     }
 
     fn frame_bytes_max(&self) -> usize {

@@ -132,3 +132,23 @@ fn threads_share_one_media() {
         assert!(block.iter().all(|b| usize::from(*b) == at % 4));
     }
 }
+
+#[test]
+fn what_the_page_cache_holds_is_read_without_waiting_and_the_rest_is_refused() {
+    let home = home();
+    let media = RealMedia::open(home.path()).unwrap();
+    let file = media.open("f", buffered(Create::New)).unwrap();
+    media.write(file, 0, &[&[5; 10_000]], CACHED).unwrap();
+    let mut data = vec![0; 5000];
+    assert!(media.read_now(file, 4000, &mut data));
+    assert!(data.iter().all(|byte| *byte == 5));
+    assert!(!media.read_now(file, 6000, &mut data), "past the end");
+    media.will_need(file, 0, 10_000);
+    media.will_need(file, 1 << 40, 0);
+    let unbuffered = media.open("f", direct(Create::Never)).unwrap();
+    media.will_need(unbuffered, 0, 4096);
+    assert!(!media.read_now(unbuffered, 0, AlignedBuf::zeroed(4096).as_mut_slice()));
+    media.close(file);
+    assert!(!media.read_now(file, 0, &mut data), "closed");
+    media.will_need(file, 0, 4096);
+}

@@ -5,6 +5,8 @@ pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod demo;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod inspect;
 pub mod nbd;
 pub mod serve;

@@ -1,7 +1,7 @@
 //! The chunk store as walks see it: [`NodeStore`] for [`metropod_dedupe::Store`], [`Marker`] for its passes.
 
 use bytes::Bytes;
-use metropod_dedupe::{Compression, Digest, Domain, Pass, ReadError, Store, WriteError, pack};
+use metropod_dedupe::{Compression, Digest, Domain, Pass, ReadError, Store, WriteError, pack_shared};
 
 use crate::reach::Marker;
 use crate::store::NodeStore;
@@ -25,11 +25,15 @@ impl NodeStore for Store {
     type Error = ChunkStoreError;
 
     fn stage_node(&self, level: u8, digest: Digest, content: Bytes) {
-        self.stage(Domain::Node { level }, digest, pack(&content, Compression::WhenItPays));
+        self.stage(Domain::Node { level }, digest, pack_shared(content, Compression::WhenItPays));
     }
 
     async fn node(&self, level: u8, digest: Digest) -> Result<Bytes, ChunkStoreError> {
         Ok(self.get(Domain::Node { level }, &digest, None).await?)
+    }
+
+    fn will_read(&self, digests: &[Digest]) {
+        Store::will_read(self, digests);
     }
 
     async fn relieve(&self) -> Result<(), ChunkStoreError> {
@@ -43,9 +47,9 @@ impl NodeStore for Store {
 impl Marker for Pass {
     type Error = ReadError;
 
-    async fn mark_data(&self, digests: &[Digest]) -> Result<(), ReadError> {
-        // Data that is lost has no space to be kept; whoever reads it is told.
-        self.mark(digests).await.map(drop)
+    async fn mark(&self, digests: &[Digest]) -> Result<(), ReadError> {
+        // What is lost has no space to be kept; whoever reads it is told.
+        Pass::mark(self, digests).await.map(drop)
     }
 
     async fn visit_nodes(&self, digests: &[Digest]) -> Result<Vec<bool>, ReadError> {

@@ -6,8 +6,9 @@
 //! - F1: a node is handed on only after all nodes below it that are new (a store never has a node without its
 //!   subtree, but for what it had lost before).
 //! - F2: the result depends on content and size alone, never on how the layers came about (tree.rs, T1).
-//! - F3: memory is bounded by one group (a level 1 subtree: 128 leaves and their extents) and one node per level.
-//! - F4: one turn of the walk handles one group: hashing a large fold never keeps its owner's thread.
+//! - F3: memory is bounded by a batch ([`LEAVES_AT_ONCE`] leaves and those of one more level 1 node, with their extents),
+//!   [`GROUPS_AT_ONCE`] level 1 nodes, and one node per level above.
+//! - F4: one turn of the walk handles one batch: hashing a large fold never keeps its owner's thread.
 //! - F5: an interrupted fold leaves nodes nobody names, and nothing else.
 
 use std::future::Future;
@@ -17,14 +18,20 @@ use std::sync::Arc;
 
 use metropod_dedupe::{Digest, Domain, digest};
 
-use crate::gather::breathe;
+use crate::gather::{READS_IN_FLIGHT, breathe};
 use crate::image::Image;
 use crate::layer::{Cover, Layer};
 use crate::nodes::{MapError, Nodes};
 use crate::overlay;
-use crate::slot::Extent;
+use crate::slot::{Extent, Slot};
 use crate::store::NodeStore;
-use crate::tree::{FANOUT, Lifted, Node, NodeDraft, Root, blocks_per_child, blocks_under, height_of};
+use crate::tree::{FANOUT, Lifted, NodeDraft, Root, blocks_per_child, blocks_under, height_of};
+
+/// Leaves from which a batch is read, hashed and staged: as many as a full level 1 node has.
+const LEAVES_AT_ONCE: usize = FANOUT;
+
+/// Level 1 nodes read side by side: where changes are sparse, so are the leaves of each.
+const GROUPS_AT_ONCE: usize = READS_IN_FLIGHT;
 
 /// The image that reads the same and has no layers. Its nodes are staged in the store, not yet durable.
 ///
@@ -84,76 +91,132 @@ impl<S: NodeStore> Folder<'_, S> {
     /// The name of the subtree from block `base` on with the layers applied, given its name without them.
     fn subtree(&self, level: u8, base: u64, old: Digest) -> SubtreeFuture<'_, S::Error> {
         Box::pin(async move {
-            match overlay::cover(self.layers, &(base..base + blocks_under(level))) {
-                Cover::Nothing => return Ok(old),
-                Cover::Zero => return Ok(Digest::ZERO),
-                Cover::Mixed if level == 0 => {
-                    let leaf = Leaf::touched(self.layers, base, old);
-                    let content = if leaf.wants_old() { Some(self.nodes.get(0, old).await?) } else { None };
-                    return Ok(self.leaf(leaf, content));
+            match (overlay::cover(self.layers, &(base..base + blocks_under(level))), level) {
+                (Cover::Nothing, _) => return Ok(old),
+                (Cover::Zero, _) => return Ok(Digest::ZERO),
+                (Cover::Mixed, 0) => {
+                    let changes = overlay::extents(self.layers, base..base + blocks_under(0)).collect();
+                    return self.leaves(vec![Leaf { base, old, changes }]).await.map(only);
                 }
-                Cover::Mixed => {}
+                (Cover::Mixed, 1) => return self.groups(&[(base, old)]).await.map(only),
+                (Cover::Mixed, _) => {}
             }
-            let mut draft = match (old, self.lifted.get(level, old)) {
-                (Digest::ZERO, _) => NodeDraft::empty(),
-                (_, Some(node)) => NodeDraft::from(node),
-                (old, None) => NodeDraft::from(&self.nodes.get(level, old).await?),
-            };
-            if level == 1 {
-                self.leaves(base, &mut draft).await?;
-                breathe().await;
-                if self.keep {
-                    self.nodes.store().relieve().await.map_err(|source| MapError::Stage { source })?;
+            let mut draft = self.draft(level, old).await?;
+            let touched = touched_children(self.layers, level, base);
+            if level == 2 {
+                let mut groups = Vec::new();
+                for (index, blocks) in touched {
+                    match overlay::cover(self.layers, &blocks) {
+                        Cover::Zero => draft.set_child(index, Digest::ZERO),
+                        _ => groups.push((index, blocks.start)),
+                    }
+                }
+                for some in groups.chunks(GROUPS_AT_ONCE) {
+                    let old: Vec<(u64, Digest)> =
+                        some.iter().map(|(index, base)| (*base, draft.child(*index))).collect();
+                    let new = self.groups(&old).await?;
+                    some.iter().zip(new).for_each(|((index, _), name)| draft.set_child(*index, name));
                 }
             } else {
-                for (index, blocks) in touched_children(self.layers, level, base) {
+                for (index, blocks) in touched {
                     let child = self.subtree(level - 1, blocks.start, draft.child(index)).await?;
                     draft.set_child(index, child);
                 }
             }
-            Ok(self.seal(level, draft, old))
+            Ok(only(self.seal(level, vec![(draft, old)])))
         })
     }
 
-    /// The leaves of one level 1 node: those that are needed are read side by side.
-    async fn leaves(&self, base: u64, parent: &mut NodeDraft) -> Result<(), MapError<S::Error>> {
-        let mut touched = Vec::new();
-        for (index, blocks) in touched_children(self.layers, 1, base) {
-            match overlay::cover(self.layers, &blocks) {
-                Cover::Zero => parent.set_child(index, Digest::ZERO),
-                _ => touched.push((index, Leaf::touched(self.layers, blocks.start, parent.child(index)))),
+    /// Level 1 nodes, given by first block and name, with the layers applied. Nodes and leaves are read side by side.
+    async fn groups(&self, groups: &[(u64, Digest)]) -> Result<Vec<Digest>, MapError<S::Error>> {
+        let names: Vec<Digest> =
+            groups.iter().map(|(_, old)| *old).filter(|old| self.is_stored(1, *old)).collect();
+        let mut stored = self.nodes.get_all(1, &names).await?.into_iter();
+        let mut batch = Batch::default();
+        let mut sealed = Vec::with_capacity(groups.len());
+        for (base, old) in groups {
+            let draft = match self.is_stored(1, *old) {
+                true => NodeDraft::from(&stored.next().expect("each of these names was read")),
+                false => self.lifted.get(1, *old).map_or_else(NodeDraft::empty, NodeDraft::from),
+            };
+            batch.add(self.layers, *base, *old, draft);
+            if batch.leaves.len() >= LEAVES_AT_ONCE {
+                sealed.extend(self.flush(std::mem::take(&mut batch)).await?);
             }
         }
+        sealed.extend(self.flush(batch).await?);
+        Ok(sealed)
+    }
+
+    async fn flush(&self, batch: Batch) -> Result<Vec<Digest>, MapError<S::Error>> {
+        let Batch { mut groups, places, leaves } = batch;
+        let names = self.leaves(leaves).await?;
+        for ((group, index), name) in places.into_iter().zip(names) {
+            groups[group].0.set_child(index, name);
+        }
+        let sealed = self.seal(1, groups);
+        breathe().await;
+        if self.keep {
+            self.nodes.store().relieve().await.map_err(|source| MapError::Stage { source })?;
+        }
+        Ok(sealed)
+    }
+
+    /// The names of leaves with their changes; what shows through is read side by side.
+    async fn leaves(&self, leaves: Vec<Leaf>) -> Result<Vec<Digest>, MapError<S::Error>> {
         let wanted: Vec<Digest> =
-            touched.iter().filter(|(_, leaf)| leaf.wants_old()).map(|(_, leaf)| leaf.old).collect();
+            leaves.iter().filter(|leaf| leaf.wants_old()).map(|leaf| leaf.old).collect();
         let mut contents = self.nodes.get_all(0, &wanted).await?.into_iter();
-        for (index, leaf) in touched {
-            let content = if leaf.wants_old() { contents.next() } else { None };
-            parent.set_child(index, self.leaf(leaf, content));
-        }
-        Ok(())
-    }
-
-    fn leaf(&self, leaf: Leaf, old: Option<Node>) -> Digest {
-        let mut draft = old.as_ref().map_or_else(NodeDraft::empty, NodeDraft::from);
-        for extent in leaf.changes {
-            for block in extent.blocks {
-                draft.set_child((block - leaf.base) as usize, extent.slot.digest());
+        let apply = |leaf: Leaf| {
+            let old = if leaf.wants_old() { contents.next() } else { None };
+            let mut draft = old.as_ref().map_or_else(NodeDraft::empty, NodeDraft::from);
+            for extent in leaf.changes {
+                for block in extent.blocks {
+                    draft.set_child((block - leaf.base) as usize, extent.slot.digest());
+                }
             }
-        }
-        self.seal(0, draft, leaf.old)
+            (draft, leaf.old)
+        };
+        let drafts = leaves.into_iter().map(apply).collect();
+        Ok(self.seal(0, drafts))
     }
 
-    fn seal(&self, level: u8, draft: NodeDraft, old: Digest) -> Digest {
-        let Some((name, node)) = draft.seal(level) else { return Digest::ZERO };
-        if self.keep && name != old {
-            self.nodes.stage(level, name, node);
+    /// Names nodes of one level, side by side, and stages those that are not what they were before.
+    fn seal(&self, level: u8, drafts: Vec<(NodeDraft, Digest)>) -> Vec<Digest> {
+        let (drafts, old): (Vec<NodeDraft>, Vec<Digest>) = drafts.into_iter().unzip();
+        let mut names = Vec::with_capacity(drafts.len());
+        for (sealed, old) in NodeDraft::seal_all(drafts, level).into_iter().zip(old) {
+            let Some((name, node)) = sealed else {
+                names.push(Digest::ZERO);
+                continue;
+            };
+            if self.keep && name != old {
+                self.nodes.stage(level, name, node);
+            }
+            names.push(name);
         }
-        name
+        names
+    }
+
+    /// Whether a node has to be asked of the store.
+    fn is_stored(&self, level: u8, name: Digest) -> bool {
+        name != Digest::ZERO && self.lifted.get(level, name).is_none()
+    }
+
+    async fn draft(&self, level: u8, name: Digest) -> Result<NodeDraft, MapError<S::Error>> {
+        Ok(match self.is_stored(level, name) {
+            true => NodeDraft::from(&self.nodes.get(level, name).await?),
+            false => self.lifted.get(level, name).map_or_else(NodeDraft::empty, NodeDraft::from),
+        })
     }
 }
 
 type SubtreeFuture<'a, E> = Pin<Box<dyn Future<Output = Result<Digest, MapError<E>>> + Send + 'a>>;
+
+fn only(names: Vec<Digest>) -> Digest {
+    assert_eq!(names.len(), 1, "one node was asked for");
+    names[0]
+}
 
 /// A leaf that layers touch.
 struct Leaf {
@@ -163,13 +226,46 @@ struct Leaf {
 }
 
 impl Leaf {
-    fn touched(layers: &[Arc<Layer>], base: u64, old: Digest) -> Leaf {
-        Leaf { base, old, changes: overlay::extents(layers, base..base + FANOUT as u64).collect() }
-    }
-
     /// Whether anything of the old leaf shows through.
     fn wants_old(&self) -> bool {
         self.old != Digest::ZERO && self.changes.iter().map(Extent::len).sum::<u64>() < FANOUT as u64
+    }
+}
+
+/// Level 1 nodes being changed, and those of their leaves that change and do not vanish.
+#[derive(Default)]
+struct Batch {
+    /// With the names they had before.
+    groups: Vec<(NodeDraft, Digest)>,
+    /// Whose child each leaf is: position in `groups`, index in the node.
+    places: Vec<(usize, usize)>,
+    leaves: Vec<Leaf>,
+}
+
+impl Batch {
+    /// Adds the level 1 node from block `base` on: one walk over its changes.
+    fn add(&mut self, layers: &[Arc<Layer>], base: u64, old: Digest, mut draft: NodeDraft) {
+        let group = self.groups.len();
+        for extent in overlay::extents(layers, base..base + blocks_under(1)) {
+            let mut rest = extent.blocks.clone();
+            while !rest.is_empty() {
+                let index = ((rest.start - base) / FANOUT as u64) as usize;
+                let leaf_base = base + (index * FANOUT) as u64;
+                let blocks = rest.start..rest.end.min(leaf_base + FANOUT as u64);
+                rest.start = blocks.end;
+                if extent.slot == Slot::Zero && blocks.end - blocks.start == FANOUT as u64 {
+                    draft.set_child(index, Digest::ZERO);
+                    continue;
+                }
+                if self.places.last() != Some(&(group, index)) {
+                    self.places.push((group, index));
+                    self.leaves.push(Leaf { base: leaf_base, old: draft.child(index), changes: Vec::new() });
+                }
+                let leaf = self.leaves.last_mut().expect("a place has its leaf");
+                leaf.changes.push(Extent { blocks, slot: extent.slot });
+            }
+        }
+        self.groups.push((draft, old));
     }
 }
 

@@ -1,11 +1,12 @@
 //! A frozen point of a volume: what a snapshot, a clone's origin, a fork point or a checkpoint is.
 //!
-//! - I1: an image never changes; cloning one copies a few words per layer.
+//! - I1: an image never changes; cloning one copies a few words.
 //! - I2: blocks at or beyond the size read as zero through layers and tree, so a volume can grow without looking.
 //!   Whoever shrinks a volume zeroes what is beyond ([`VolumeMap::resize`]).
 //!
 //! [`VolumeMap::resize`]: crate::VolumeMap::resize
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,15 +16,12 @@ use crate::overlay;
 use crate::slot::{GeometryError, blocks_of};
 use crate::tree::{HEIGHT_MAX, Root};
 
-/// Frozen layers above which the owner should merge or fold: every lookup may have to ask each of them.
-pub const LAYERS_WANTED_MAX: usize = 8;
-
 /// A frozen point: a tree and the layers above it, oldest first.
 #[derive(Debug, Clone)]
 pub struct Image {
     size_bytes: u64,
     root: Option<Root>,
-    layers: Vec<Arc<Layer>>,
+    layers: Arc<[Arc<Layer>]>,
 }
 
 /// Two images of one array are equal if they are built of the same things; different ones may still read the same.
@@ -57,7 +55,7 @@ impl Image {
         {
             return Err(GeometryError::Height { height });
         }
-        Ok(Image { size_bytes, root, layers })
+        Ok(Image { size_bytes, root, layers: layers.into() })
     }
 
     /// Size of the volume at this point, in bytes.
@@ -90,9 +88,14 @@ impl Image {
     /// # Panics
     /// If `range` reaches beyond the layers.
     pub fn with_merged(&self, range: Range<usize>, id: LayerId) -> Image {
-        let mut layers = self.layers.clone();
         let merged = Arc::new(overlay::merge(&self.layers[range.clone()], id));
-        layers.splice(range, [merged]);
+        self.with_layers_at(range, merged)
+    }
+
+    /// This image with one layer in the place of those at `range`.
+    fn with_layers_at(&self, range: Range<usize>, layer: Arc<Layer>) -> Image {
+        let (below, above) = (&self.layers[..range.start], &self.layers[range.end..]);
+        let layers = below.iter().cloned().chain([layer]).chain(above.iter().cloned()).collect();
         Image { layers, ..self.clone() }
     }
 
@@ -102,18 +105,62 @@ impl Image {
         if self.root != base.root || common_layers(&self.layers, &base.layers) != base.layers.len() {
             return Err(NotTheBase);
         }
-        let mut layers = with.layers.clone();
-        layers.extend_from_slice(&self.layers[base.layers.len()..]);
+        let layers = with.layers.iter().chain(&self.layers[base.layers.len()..]).cloned().collect();
         Ok(Image { size_bytes: self.size_bytes, root: with.root, layers })
+    }
+
+    /// This image with what `rework` puts in the place of parts of it, which reads the same; `None` if it has no such
+    /// parts. Costs the number of its layers.
+    pub fn reworked(&self, rework: &Rework) -> Option<Image> {
+        match rework {
+            Rework::Merged { run, into } => {
+                let first = self.layers.iter().position(|layer| Some(&layer.id()) == run.first())?;
+                let range = first..first.checked_add(run.len())?;
+                let found = self.layers.get(range.clone())?;
+                let same = found.iter().map(|layer| layer.id()).eq(run.iter().copied());
+                same.then(|| self.with_layers_at(range, into.clone()))
+            }
+            Rework::Folded { from, into } => self.rebased(from, into).ok(),
+            Rework::Packed(packed) => {
+                let is_packed = |layer: &Arc<Layer>| packed.get(&layer.id()).filter(|_| !layer.is_packed());
+                self.layers.iter().any(|layer| is_packed(layer).is_some()).then(|| {
+                    let layers = self.layers.iter().map(|layer| is_packed(layer).unwrap_or(layer).clone());
+                    Image { layers: layers.collect(), ..self.clone() }
+                })
+            }
+        }
     }
 
     /// This image with one more layer on top.
     pub(crate) fn with_layer(&self, size_bytes: u64, layer: Option<Arc<Layer>>) -> Image {
-        let mut image = self.clone();
-        image.size_bytes = size_bytes;
-        image.layers.extend(layer);
-        image
+        let layers = match layer {
+            Some(layer) => self.layers.iter().cloned().chain([layer]).collect(),
+            None => self.layers.clone(),
+        };
+        Image { size_bytes, root: self.root, layers }
     }
+}
+
+/// What was made of layers that images share. An image that has them reads the same with it ([`Image::reworked`]); it
+/// may be given to any number of images, at any time, in any order.
+#[derive(Debug, Clone)]
+pub enum Rework {
+    /// A run of neighbouring layers, oldest first, is one layer.
+    Merged {
+        /// Their names.
+        run: Vec<LayerId>,
+        /// What they say together.
+        into: Arc<Layer>,
+    },
+    /// The oldest layers of a stack are in the tree below it.
+    Folded {
+        /// The tree and these layers.
+        from: Image,
+        /// The tree that says the same.
+        into: Image,
+    },
+    /// Layers take less memory.
+    Packed(BTreeMap<LayerId, Arc<Layer>>),
 }
 
 impl Source for Image {

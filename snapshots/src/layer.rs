@@ -33,7 +33,7 @@ enum Body {
 }
 
 /// Extents as parallel arrays.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Packed {
     pub(crate) blocks: Vec<u64>,
     /// `digests[i]` is what `blocks[i]` holds.
@@ -67,6 +67,18 @@ impl Layer {
         Layer::packed(self.id, self.extents().collect())
     }
 
+    /// Whether it is in its packed form.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.body, Body::Packed(_))
+    }
+
+    pub(crate) fn as_packed(&self) -> Option<&Packed> {
+        match &self.body {
+            Body::Frozen(_) => None,
+            Body::Packed(packed) => Some(packed),
+        }
+    }
+
     /// Its name.
     pub fn id(&self) -> LayerId {
         self.id
@@ -76,7 +88,7 @@ impl Layer {
     pub fn len(&self) -> usize {
         match &self.body {
             Body::Frozen(table) => table.len(),
-            Body::Packed(packed) => packed.blocks.len() + packed.zeroes.len(),
+            Body::Packed(packed) => packed.len(),
         }
     }
 
@@ -125,6 +137,17 @@ impl Layer {
 }
 
 impl Packed {
+    pub(crate) fn len(&self) -> usize {
+        self.blocks.len() + self.zeroes.len()
+    }
+
+    /// Gives back memory that growing took too much.
+    pub(crate) fn shrink(&mut self) {
+        self.blocks.shrink_to_fit();
+        self.digests.shrink_to_fit();
+        self.zeroes.shrink_to_fit();
+    }
+
     pub(crate) fn push(&mut self, extent: Extent) {
         match extent.slot {
             Slot::Data(digest) => {
@@ -170,9 +193,7 @@ impl FromIterator<Extent> for Packed {
         for extent in extents {
             packed.push(extent);
         }
-        packed.blocks.shrink_to_fit();
-        packed.digests.shrink_to_fit();
-        packed.zeroes.shrink_to_fit();
+        packed.shrink();
         packed
     }
 }

@@ -17,8 +17,11 @@
 
 mod chunk_store;
 mod compare;
+mod covers;
 mod diff;
 mod fold;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod gather;
 mod image;
 mod layer;
@@ -33,21 +36,23 @@ mod slot;
 mod store;
 mod table;
 mod tree;
+mod upkeep;
 
 pub use chunk_store::ChunkStoreError;
 pub use compare::{Comparison, Differing};
 pub use diff::{DiffCursor, diff, mapped_blocks};
 pub use fold::{fold, volume_digest};
-pub use image::{Image, LAYERS_WANTED_MAX, NotTheBase};
+pub use image::{Image, NotTheBase, Rework};
 pub use layer::{Layer, LayerId, LayerRange};
 pub use lookup::{Lookup, Source};
 pub use map::VolumeMap;
 pub use nodes::{CACHE_NODES_DEFAULT, MapError, Nodes};
-pub use overlay::merge;
+pub use overlay::{merge, merge_in_turns};
 pub use reach::{Marker, ReachError, Reached, mark_reachable};
-pub use read::{read_slots, resolve};
-pub use run::RunError;
+pub use read::{read_slots, resolve, resolve_now};
+pub use run::{RunError, RunPieces};
 pub use slot::{BLOCK_BYTES, BLOCKS_MAX, Extent, GeometryError, SIZE_BYTES_MAX, Slot};
 pub use store::NodeStore;
 pub use table::{Table, TableRange};
 pub use tree::{FANOUT, HEIGHT_MAX, NODE_BYTES, Root, height_of};
+pub use upkeep::{ENTRIES_MAX, LAYERS_WANTED_MAX, Limits, Stack, Survey, Work, survey};

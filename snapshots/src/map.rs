@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::image::{Image, NotTheBase};
+use crate::image::{Image, NotTheBase, Rework};
 use crate::layer::{Layer, LayerId};
 use crate::lookup::{Lookup, Source};
 use crate::slot::{Extent, GeometryError, Slot, blocks_of};
@@ -77,6 +77,13 @@ impl VolumeMap {
     pub fn rebase(&mut self, base: &Image, with: &Image) -> Result<(), NotTheBase> {
         self.base = self.base.rebased(base, with)?;
         Ok(())
+    }
+
+    /// Takes over what was made of layers under the table, see [`Image::reworked`], and gives what was there before:
+    /// dropping its layers may take long.
+    pub fn rework(&mut self, rework: &Rework) -> Option<Image> {
+        let base = self.base.reworked(rework)?;
+        Some(std::mem::replace(&mut self.base, base))
     }
 
     /// What lies under the table: the last frozen point.

@@ -95,12 +95,21 @@ impl<S: NodeStore> Nodes<S> {
         Ok(node)
     }
 
+    /// A node, if it is in the cache.
+    pub(crate) fn get_cached(&self, level: u8, digest: Digest) -> Option<Node> {
+        self.cache().get(level, digest)
+    }
+
     /// Many nodes of one level, read side by side; in the order asked for.
     pub(crate) async fn get_all(
         &self,
         level: u8,
         digests: &[Digest],
     ) -> Result<Vec<Node>, MapError<S::Error>> {
+        let missing = self.cache().missing(level, digests);
+        if missing.len() > 1 {
+            self.store.will_read(&missing);
+        }
         let reads = digests.iter().copied().map(|digest| self.get(level, digest));
         gather(reads, READS_IN_FLIGHT).await.into_iter().collect()
     }
@@ -131,6 +140,14 @@ impl Cache {
         let node = self.old.remove(&(level, digest))?;
         self.put(level, digest, node.clone());
         Some(node)
+    }
+
+    fn missing(&self, level: u8, digests: &[Digest]) -> Vec<Digest> {
+        let is_missing = |digest: &&Digest| {
+            let key = (level, **digest);
+            !self.young.contains_key(&key) && !self.old.contains_key(&key)
+        };
+        digests.iter().filter(is_missing).copied().collect()
     }
 
     fn put(&mut self, level: u8, digest: Digest, node: Node) {

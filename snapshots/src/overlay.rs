@@ -6,6 +6,7 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::gather::breathe;
 use crate::layer::{Cover, Layer, LayerId, LayerRange, Packed};
 use crate::slot::{Extent, Slot};
 
@@ -13,6 +14,24 @@ use crate::slot::{Extent, Slot};
 pub fn merge(layers: &[Arc<Layer>], id: LayerId) -> Layer {
     Layer::packed(id, extents(layers, 0..u64::MAX).collect::<Packed>())
 }
+
+/// [`merge`] for layers of any length: gives whoever polls a chance every now and then.
+pub async fn merge_in_turns(layers: &[Arc<Layer>], id: LayerId) -> Layer {
+    let mut extents = extents(layers, 0..u64::MAX);
+    let mut packed = Packed::default();
+    loop {
+        let before = packed.len();
+        extents.by_ref().take(TURN_EXTENTS).for_each(|extent| packed.push(extent));
+        if packed.len() == before {
+            packed.shrink();
+            return Layer::packed(id, packed);
+        }
+        breathe().await;
+    }
+}
+
+/// Extents merged in one turn: about a millisecond.
+const TURN_EXTENTS: usize = 16 * 1024;
 
 /// What the stack says inside `window`: disjoint, in order, neighbouring zeroes joined.
 pub(crate) fn extents(layers: &[Arc<Layer>], window: Range<u64>) -> Extents<'_> {

@@ -38,6 +38,26 @@ pub async fn resolve<S: NodeStore>(
     Ok(lookup.slots().iter().map(|slot| slot.unwrap_or(Slot::Zero)).collect())
 }
 
+/// As [`resolve`], if every node that it needs is in the cache.
+pub fn resolve_now<S: NodeStore>(lookup: &Lookup, nodes: &Nodes<S>) -> Option<Vec<Slot>> {
+    let answer = |(block, slot): (u64, &Option<Slot>)| match (slot, lookup.root()) {
+        (Some(slot), _) => Some(*slot),
+        (None, None) => Some(Slot::Zero),
+        (None, Some(root)) => {
+            let mut name = root.digest;
+            for level in (0..root.height).rev() {
+                if name == Digest::ZERO {
+                    break;
+                }
+                let index = block % blocks_under(level) / blocks_per_child(level);
+                name = nodes.get_cached(level, name)?.child(index as usize);
+            }
+            Some(Slot::from_digest(name))
+        }
+    };
+    lookup.blocks().zip(lookup.slots()).map(answer).collect()
+}
+
 /// From (first block, name) of nodes of `level` to those of their children that have holes above them; at level 0
 /// the children are the answers. A hole of the tree has no child: what stays unknown at the end is zero.
 async fn descend<S: NodeStore>(

@@ -3,6 +3,7 @@
 //! Decoding refuses what encoding cannot have made, so that a layer from outside has all the properties of one made
 //! here (layer.rs, L1). Bytes: docs/format-map.md, "Delta run".
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use metropod_dedupe::Digest;
@@ -54,31 +55,29 @@ pub enum RunError {
 impl Layer {
     /// The layer as a delta run.
     pub fn encode(&self) -> Vec<u8> {
-        let (zero_ranges, data) =
-            self.extents().fold((0, 0), |(zero_ranges, data), extent| match extent.slot {
+        self.encode_in_pieces(usize::MAX).flatten().collect()
+    }
+
+    /// The delta run in pieces of about `piece_bytes`, for layers too large to be held twice. A layer that is not
+    /// packed is packed first.
+    pub fn encode_in_pieces(&self, piece_bytes: usize) -> RunPieces<'_> {
+        let packed = match self.as_packed() {
+            Some(packed) => Cow::Borrowed(packed),
+            None => Cow::Owned(self.extents().collect()),
+        };
+        RunPieces { id: self.id(), packed, piece_bytes, part: Part::Head, at: 0, check: 0 }
+    }
+
+    /// Bytes of the delta run, if the layer is packed or has just been counted.
+    pub fn encoded_bytes(&self) -> u64 {
+        let (zero_ranges, data) = match self.as_packed() {
+            Some(packed) => (packed.zeroes.len(), packed.blocks.len()),
+            None => self.extents().fold((0, 0), |(zero_ranges, data), extent| match extent.slot {
                 Slot::Zero => (zero_ranges + 1, data),
                 Slot::Data(_) => (zero_ranges, data + 1),
-            });
-        let length = run_bytes(zero_ranges, data).expect("a layer in memory has a length in memory");
-        let mut bytes = Vec::with_capacity(length);
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&0u32.to_le_bytes());
-        bytes.extend_from_slice(&self.id().0.to_le_bytes());
-        bytes.extend_from_slice(&(zero_ranges as u64).to_le_bytes());
-        bytes.extend_from_slice(&(data as u64).to_le_bytes());
-        let zeroes = self.extents().filter(|extent| extent.slot == Slot::Zero);
-        for extent in zeroes {
-            bytes.extend_from_slice(&extent.blocks.start.to_le_bytes());
-            bytes.extend_from_slice(&extent.blocks.end.to_le_bytes());
-        }
-        let data_extents = || self.extents().filter(|extent| extent.slot != Slot::Zero);
-        data_extents().for_each(|extent| bytes.extend_from_slice(&extent.blocks.start.to_le_bytes()));
-        data_extents().for_each(|extent| bytes.extend_from_slice(&extent.slot.digest().0));
-        let check = crc32c::crc32c(&bytes);
-        bytes.extend_from_slice(&check.to_le_bytes());
-        assert_eq!(bytes.len(), length, "the counts were taken from the same extents");
-        bytes
+            }),
+        };
+        run_bytes(zero_ranges, data).expect("a layer in memory has a length in memory") as u64
     }
 
     /// The layer that a delta run holds. Never panics and never allocates more than the input's length.
@@ -119,6 +118,92 @@ impl Layer {
         };
         check_order(&packed)?;
         Ok(Layer::packed(LayerId(number(checked, 16)), packed))
+    }
+}
+
+/// A delta run being written out: its bytes, piece by piece. The check covers all pieces.
+#[derive(Debug)]
+pub struct RunPieces<'a> {
+    id: LayerId,
+    packed: Cow<'a, Packed>,
+    piece_bytes: usize,
+    part: Part,
+    /// Entries of the part that are written.
+    at: usize,
+    check: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Head,
+    Zeroes,
+    Blocks,
+    Digests,
+    Check,
+    End,
+}
+
+impl RunPieces<'_> {
+    /// The next entries of a part, `size` bytes each, and whether they were the last.
+    fn entries(
+        &mut self,
+        count: usize,
+        size: usize,
+        put: impl Fn(&Packed, usize, &mut Vec<u8>),
+    ) -> (Vec<u8>, bool) {
+        let end = count.min(self.at.saturating_add((self.piece_bytes / size).max(1)));
+        let mut bytes = Vec::with_capacity((end - self.at) * size);
+        (self.at..end).for_each(|entry| put(&self.packed, entry, &mut bytes));
+        self.at = end;
+        (bytes, end == count)
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&0u32.to_le_bytes());
+        bytes.extend_from_slice(&self.id.0.to_le_bytes());
+        bytes.extend_from_slice(&(self.packed.zeroes.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&(self.packed.blocks.len() as u64).to_le_bytes());
+        bytes
+    }
+}
+
+impl Iterator for RunPieces<'_> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let (zero_ranges, data) = (self.packed.zeroes.len(), self.packed.blocks.len());
+        let ((bytes, done), next) = match self.part {
+            Part::Head => ((self.head(), true), Part::Zeroes),
+            Part::Zeroes => {
+                let put = |packed: &Packed, entry: usize, bytes: &mut Vec<u8>| {
+                    bytes.extend_from_slice(&packed.zeroes[entry].start.to_le_bytes());
+                    bytes.extend_from_slice(&packed.zeroes[entry].end.to_le_bytes());
+                };
+                (self.entries(zero_ranges, ZERO_BYTES, put), Part::Blocks)
+            }
+            Part::Blocks => {
+                let put = |packed: &Packed, entry: usize, bytes: &mut Vec<u8>| {
+                    bytes.extend_from_slice(&packed.blocks[entry].to_le_bytes());
+                };
+                (self.entries(data, BLOCK_BYTES, put), Part::Digests)
+            }
+            Part::Digests => {
+                let put = |packed: &Packed, entry: usize, bytes: &mut Vec<u8>| {
+                    bytes.extend_from_slice(&packed.digests[entry].0);
+                };
+                (self.entries(data, DIGEST_BYTES, put), Part::Check)
+            }
+            Part::Check => ((self.check.to_le_bytes().to_vec(), true), Part::End),
+            Part::End => return None,
+        };
+        if done {
+            (self.part, self.at) = (next, 0);
+        }
+        self.check = crc32c::crc32c_append(self.check, &bytes);
+        Some(bytes)
     }
 }
 
@@ -185,6 +270,19 @@ mod tests {
         assert_eq!(decoded.id(), layer.id());
         assert!(decoded.extents().eq(layer.extents()));
         assert_eq!(decoded.encode(), layer.encode());
+    }
+
+    #[test]
+    fn a_run_in_pieces_of_any_size_is_the_run() {
+        let whole = sample().encode();
+        for layer in [sample(), sample().compact()] {
+            assert_eq!(layer.encoded_bytes(), whole.len() as u64);
+            for piece_bytes in [1, 20, 33, 64, 1000] {
+                let pieces: Vec<Vec<u8>> = layer.encode_in_pieces(piece_bytes).collect();
+                assert!(pieces.iter().all(|piece| piece.len() <= piece_bytes.max(HEADER_BYTES)));
+                assert_eq!(pieces.concat(), whole);
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub trait NodeStore: Clone + Send + Sync {
     /// The content of a node, checked against its digest in the domain of its level.
     fn node(&self, level: u8, digest: Digest) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
 
+    /// Says that these nodes will be read soon, so that they can be read side by side.
+    fn will_read(&self, _digests: &[Digest]) {}
+
     /// Called between batches of staged nodes: the place to write some of them out if too many are in memory.
     fn relieve(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use metropod_dedupe::{Digest, Domain, digest};
+use metropod_dedupe::{Digest, Domain, digest_blocks, is_zero};
 
 /// Children of a node.
 pub const FANOUT: usize = 128;
@@ -93,11 +93,24 @@ impl NodeDraft {
 
     /// Names the content: `None` where no such node exists because all is holes (T1).
     pub(crate) fn seal(self, level: u8) -> Option<(Digest, Node)> {
-        if self.0.iter().all(|byte| *byte == 0) {
-            return None;
-        }
-        let name = digest(Domain::Node { level }, &self.0);
-        Some((name, Node(Bytes::from(self.0))))
+        NodeDraft::seal_all(vec![self], level).pop().flatten()
+    }
+
+    /// Names the contents of many nodes of one level, in order; they are hashed side by side.
+    pub(crate) fn seal_all(drafts: Vec<NodeDraft>, level: u8) -> Vec<Option<(Digest, Node)>> {
+        let blank: Vec<bool> = drafts.iter().map(|draft| is_zero(&draft.0)).collect();
+        let contents =
+            drafts.iter().zip(&blank).filter(|(_, blank)| !**blank).map(|(draft, _)| draft.content());
+        let mut names = digest_blocks(Domain::Node { level }, &contents.collect::<Vec<_>>()).into_iter();
+        let sealed = |(draft, blank): (NodeDraft, bool)| match blank {
+            true => None,
+            false => Some((names.next().expect("each content was hashed"), Node(Bytes::from(draft.0)))),
+        };
+        drafts.into_iter().zip(blank).map(sealed).collect()
+    }
+
+    fn content(&self) -> &[u8; NODE_BYTES] {
+        self.0.first_chunk().expect("a draft has the length of a node")
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use metropod_dedupe::{Compression, Domain, ReadError, Reduced, Store, StoreConfig, pack, reduce};
 use metropod_journal::media::{Io, sim::SimMedia};
 use metropod_snapshots::{
-    BLOCK_BYTES, ChunkStoreError, Image, LayerId, MapError, NodeStore, Nodes, Root, Slot, VolumeMap, diff,
-    fold, read_slots, volume_digest,
+    BLOCK_BYTES, ChunkStoreError, Image, LayerId, MapError, NodeStore, Nodes, Root, Slot, Source, VolumeMap,
+    diff, fold, read_slots, resolve_now, volume_digest,
 };
 use support::{Chance, Oracle, block_on, chunk};
 
@@ -54,7 +54,10 @@ fn a_folded_volume_is_the_same_after_its_store_was_reopened() {
     let nodes = Nodes::new(open(&media, Some(&state)));
     let image = Image::new(SIZE_BYTES, root, Vec::new()).unwrap();
     assert_eq!(block_on(volume_digest(&image, &nodes)).unwrap(), digest);
-    assert_eq!(block_on(read_slots(&image, &nodes, 4000..9000)).unwrap(), oracle.slots(4000..9000));
+    let cold = Nodes::new(nodes.store().clone());
+    assert_eq!(resolve_now(&image.lookup(4000..9000), &cold), None, "no node is cached");
+    assert_eq!(block_on(read_slots(&image, &cold, 4000..9000)).unwrap(), oracle.slots(4000..9000));
+    assert_eq!(resolve_now(&image.lookup(4000..9000), &cold), Some(oracle.slots(4000..9000)));
     assert_eq!(block_on(diff(None, &image, &nodes)).unwrap().len(), oracle.blocks.len());
 }
 

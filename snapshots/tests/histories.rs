@@ -9,8 +9,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use metropod_snapshots::{
-    BLOCK_BYTES, Comparison, DiffCursor, Differing, Image, Layer, LayerId, Nodes, Slot, VolumeMap, diff,
-    fold, mapped_blocks, read_slots, volume_digest,
+    BLOCK_BYTES, Comparison, DiffCursor, Differing, Image, Layer, LayerId, Limits, Nodes, Rework, Slot,
+    Source, Stack, VolumeMap, Work, diff, fold, mapped_blocks, merge_in_turns, read_slots, resolve_now,
+    survey, volume_digest,
 };
 use support::{Chance, MemoryStore, Oracle, Point, block_on, check_diff, chunk};
 
@@ -104,6 +105,7 @@ impl History {
             91..94 => self.check_digest(),
             94..96 => self.check_diff(),
             96 => self.check_comparison(),
+            97 => self.keep_up(),
             _ => self.check_reads(),
         }
     }
@@ -138,6 +140,46 @@ impl History {
         let last = first + 2 + self.chance.below((count - first - 1) as u64) as usize;
         let id = self.layer_id();
         self.map.rebase(&base, &base.with_merged(first..last, id)).unwrap();
+    }
+
+    /// Map and points together stay within limits, as an array keeps them; some get to know of it later or never.
+    fn keep_up(&mut self) {
+        self.freeze();
+        let layers_max = 1 + self.chance.below(4) as usize;
+        let limits = Limits { entries_max: *self.chance.pick(&[0, 40, 400, 4000]), layers_max };
+        let fences = self.chance.below(3);
+        for _ in 0..self.chance.below(40) {
+            let stack = |(at, image): (usize, &Image)| {
+                let fenced = fences > 0 && at % 5 == fences as usize;
+                Stack { image: image.clone(), fenced }
+            };
+            let images = self.points.iter().map(|point| &point.image).chain([self.map.image()]);
+            let stacks: Vec<Stack> = images.enumerate().map(stack).collect();
+            let Some(work) = survey(&stacks, limits, &BTreeSet::new()).work else { break };
+            let rework = match work {
+                Work::Merge(run) => {
+                    let id = self.layer_id();
+                    let into = Arc::new(block_on(merge_in_turns(&run, id)));
+                    Rework::Merged { run: run.iter().map(|layer| layer.id()).collect(), into }
+                }
+                Work::Fold(from) => {
+                    let into = block_on(fold(&from, &self.nodes)).unwrap();
+                    Rework::Folded { from, into }
+                }
+            };
+            if self.chance.below(4) == 0 {
+                let block = self.block();
+                self.map.set(block, Slot::Data(chunk(2000)));
+                self.oracle.set(block, Slot::Data(chunk(2000)));
+                self.freeze();
+            }
+            drop(self.map.rework(&rework));
+            for point in &mut self.points {
+                if self.chance.below(20) > 0 {
+                    point.image = point.image.reworked(&rework).unwrap_or(point.image.clone());
+                }
+            }
+        }
     }
 
     fn go_on_from_a_point(&mut self) {
@@ -236,7 +278,9 @@ impl History {
         assert_eq!(live, self.oracle.slots(blocks.clone()));
         let point = self.chance.pick(&self.points);
         let frozen = block_on(read_slots(&point.image, &self.nodes, blocks.clone())).unwrap();
-        assert_eq!(frozen, point.oracle.slots(blocks));
+        assert_eq!(frozen, point.oracle.slots(blocks.clone()));
+        let at_once = resolve_now(&point.image.lookup(blocks), &self.nodes);
+        assert!(at_once.is_none_or(|slots| slots == frozen));
     }
 
     fn check_everything(&mut self) {

@@ -11,7 +11,8 @@ use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::{Manage, Operation, Piece};
 use metropod_core::task::Task;
 use metropod_core::{
-    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, Fetch, Input, Managed, Source,
+    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, Fetch, Input, Managed, OverlayLimits,
+    Source,
 };
 use metropod_dedupe::{Compression, Reduced, StoreConfig, reduce};
 use metropod_journal::media::sim::SimMedia;
@@ -55,6 +56,7 @@ impl Site {
             me: ME,
             journal,
             store: StoreConfig::new(ME.0),
+            overlay: OverlayLimits::default(),
             settings: Settings::default(),
             collect: CollectConfig::default(),
             seed: [3; 32],

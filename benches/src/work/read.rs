@@ -113,7 +113,7 @@ impl Bench<'_> {
                 if !self.fio {
                     return Ok(None);
                 }
-                let run = fio::random_reads(self.raw, self.blocks * BLOCK, depth, count)?;
+                let run = fio::checked_random_reads(self.raw, self.blocks * BLOCK, depth, count)?;
                 Ok(Some(if depth == 1 { Round::fio_median(run) } else { Round::fio_rate(run) }))
             }),
             Way::new("metropod, async", unit, Some(0), ours(Api::Async, 0)),

@@ -20,6 +20,8 @@ pub(crate) use merge::{MergePlan, merge, plan_merge};
 pub(crate) use page::Entry;
 pub(crate) use run::{Run, RunFault, RunId, RunRecord};
 pub(crate) use writer::RunWriter;
+#[cfg(any(fuzzing, test))]
+pub(crate) use {page::PAGE_BYTES, run::TRAILER_BYTES as RUN_TRAILER_BYTES};
 
 /// Directory of the runs.
 pub(crate) const RUN_DIR: &str = "runs";

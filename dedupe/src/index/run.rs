@@ -6,7 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use metropod_journal::media::{Cause, Create, Io, MediaError};
+use metropod_journal::media::{Cause, Create, FileId, Io, MediaError};
 
 use super::cache::PageCache;
 use super::filter::{BLOCK_BYTES, Filter};
@@ -184,6 +184,17 @@ impl Run {
             }
         }
         Ok(None)
+    }
+
+    /// Where the page lies that [`Run::find`] reads first for this digest: file, offset, length; `None` if it is cached.
+    pub(crate) fn page_to_read(
+        &self,
+        cache: &Mutex<PageCache>,
+        digest: &Digest,
+    ) -> Option<(FileId, u64, u64)> {
+        let number = self.fences.partition_point(|fence| *fence <= digest.prefix()).checked_sub(1)?;
+        let is_cached = lock(cache).get(self.record.id, number as u32).is_some();
+        (!is_cached).then_some((self.file.id(), (number * PAGE_BYTES) as u64, PAGE_BYTES as u64))
     }
 
     /// `pages` pages from page `first`, unchecked.

@@ -1,5 +1,7 @@
 //! One segment that this process began: its buffer, its records, and how far it can be relied on.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use metropod_journal::media::{Create, Durability, Io, MediaError};
 
@@ -144,8 +146,9 @@ impl Active {
 }
 
 impl Inner {
-    /// What `active` holds is on stable storage: it becomes findable there, and memory is given back.
-    pub(super) fn harden(&mut self, active: &mut Active) {
+    /// What `active` holds is on stable storage: it becomes findable there, and memory is given back. Gives which
+    /// of its records are new there.
+    pub(super) fn harden(&mut self, active: &mut Active) -> Range<usize> {
         let fresh = SegmentRecord {
             id: active.id,
             stream: active.stream,
@@ -169,7 +172,8 @@ impl Inner {
         for placed in &active.placed[active.hardened..] {
             self.harden_record(placed);
         }
-        active.hardened = active.placed.len();
+        let begun = std::mem::replace(&mut active.hardened, active.placed.len());
+        begun..active.hardened
     }
 
     fn harden_record(&mut self, placed: &Placed) {

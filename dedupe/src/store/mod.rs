@@ -31,6 +31,8 @@ mod marks;
 mod open;
 mod pass;
 mod read;
+mod read_blocks;
+mod recall;
 mod records;
 mod space;
 mod survey;
@@ -39,7 +41,7 @@ mod writer;
 pub use clean::Cleaned;
 pub use error::{OpenError, PassError, ReadError, WriteError};
 pub use pass::{Collected, Pass, Pin};
-pub use space::Space;
+pub use space::{Room, Space};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +52,7 @@ use rustc_hash::FxHashMap;
 use crate::dead::DeadRecords;
 use crate::digest::{Digest, Domain};
 use crate::files::{SegmentFiles, remove_detached};
+use crate::hints::Hints;
 use crate::index::{PageCache, Run, RunId};
 use crate::location::{Location, SegmentId};
 use crate::reduce::Payload;
@@ -74,10 +77,12 @@ pub struct StoreConfig {
     pub unsynced_bytes_max: u64,
     /// Index pages kept in memory.
     pub cached_pages_max: usize,
+    /// Chunks whose place is remembered in memory beside the index, 12 bytes each.
+    pub hints_max: usize,
     /// Segments kept open for reading.
     pub open_segments_max: usize,
-    /// Length that all segment files together may have, in bytes; `u64::MAX`: as much as the device has. Fresh data
-    /// leaves a reserve of it ([`Space`]).
+    /// Length that all segment files together may have, in bytes; `u64::MAX`: as much as the device has. New data
+    /// leaves a reserve of it ([`Store::room`]).
     pub capacity_bytes: u64,
 }
 
@@ -91,6 +96,7 @@ impl StoreConfig {
             recent_entries_max: 256 << 10,
             unsynced_bytes_max: 64 << 20,
             cached_pages_max: 1024,
+            hints_max: 4 << 20,
             open_segments_max: 256,
             capacity_bytes: u64::MAX,
         }
@@ -129,6 +135,8 @@ pub struct StoreStats {
     /// Memory held for finding chunks, in bytes: recent table, filters, fences, page cache, segment records, lists of
     /// dead records.
     pub index_memory_bytes: u64,
+    /// Memory in use for remembering places, in bytes; see [`StoreConfig::hints_max`].
+    pub hint_memory_bytes: u64,
     /// Bytes of records stored since the last finished pass began: what may have made garbage since.
     pub fresh_bytes: u64,
     /// Number of the last pass that was finished; zero: none was.
@@ -149,6 +157,7 @@ struct Shared {
     writer: Turn<Writer>,
     inner: Mutex<Inner>,
     pages: Mutex<PageCache>,
+    hints: Mutex<Hints>,
     files: Mutex<SegmentFiles>,
 }
 
@@ -175,6 +184,8 @@ struct Inner {
     queue: VecDeque<Digest>,
     queued_bytes: u64,
     placed_bytes: u64,
+    /// What the segment files take.
+    used_bytes: u64,
     recent: FxHashMap<Digest, Location>,
     /// Newest first.
     runs: Arc<Vec<Arc<Run>>>,
@@ -263,6 +274,7 @@ impl Store {
         let mut inner = self.lock();
         let due = |entry: &mut (u64, String)| entry.0 <= state.generation;
         let paths: Vec<(u64, String)> = inner.obsolete.extract_if(.., due).collect();
+        inner.count_used(self.shared.config.segment_bytes);
         drop(inner);
         for (_, path) in paths {
             // A reader that has the file open reads on; one that comes later looks the chunk up again (C5).
@@ -277,6 +289,7 @@ impl Store {
     /// What the store holds.
     pub fn stats(&self) -> StoreStats {
         let cached = lock(&self.shared.pages).memory_bytes();
+        let hint_memory_bytes = lock(&self.shared.hints).memory_bytes();
         let inner = self.lock();
         let segments = || inner.segments.values();
         let table_entry = size_of::<(Digest, Location)>() + 1;
@@ -295,6 +308,7 @@ impl Store {
             run_entries: inner.runs.iter().map(|run| run.record.entries).sum(),
             recent_entries: inner.recent.len() as u64,
             index_memory_bytes: filters + table + segment_table + cached + inner.dead.memory_bytes(),
+            hint_memory_bytes,
             fresh_bytes: inner.fresh_bytes,
             passes: inner.last_pass,
             damaged: inner.damaged,

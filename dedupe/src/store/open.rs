@@ -20,6 +20,7 @@ use super::survey::{Survey, survey};
 use super::{Inner, OpenError, Shared, Store, StoreConfig, WriteError};
 use crate::dead::DeadRecords;
 use crate::files::{OpenFile, SegmentFiles};
+use crate::hints::Hints;
 use crate::index::{
     PageCache, RUN_DIR, Run, RunFault, RunId, dead_of_name, dead_path, run_of_name, run_path,
 };
@@ -66,13 +67,17 @@ impl Store {
                 writer: Turn::new(Default::default()),
                 inner: Mutex::new(inner),
                 pages: Mutex::new(PageCache::new(config.cached_pages_max)),
+                hints: Mutex::new(Hints::new(config.hints_max)),
                 files: Mutex::new(SegmentFiles::new(config.open_segments_max)),
                 io,
                 config,
             }),
         };
         store.load_segments().await?;
-        store.lock().free_all_empty();
+        let mut inner = store.lock();
+        inner.free_all_empty();
+        inner.count_used(store.shared.config.segment_bytes);
+        drop(inner);
         Ok(store)
     }
 

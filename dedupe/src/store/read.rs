@@ -1,7 +1,7 @@
 //! Finding and reading chunks.
 //!
-//! Staged payloads first, then the hint, then the recent table, then the runs. A hint is believed only when the record
-//! there has the digest and the content; anything else falls back to the index.
+//! Staged payloads first, then the hint (the caller's or a remembered one), then the recent table, then the runs. A hint is
+//! believed only when the record there has the digest and the content; anything else falls back to the index.
 //!
 //! - F1: a lookup never gives the location of a dead record or of one in a freed segment.
 //! - F2: a chunk may be moved between lookup and read; then it is looked up again. It is rotten only if the place where
@@ -79,19 +79,59 @@ impl Store {
             return verify(domain, digest, &payload)
                 .map_err(|_| ReadError::Rot { digest: *digest, location: None });
         }
-        if let Some(hint) = hint
+        if let Some(hint) = hint.or_else(|| self.remembered(digest))
             && let Ok(payload) = self.read_record(digest, hint).await
             && let Ok(content) = verify(domain, digest, &payload)
         {
             return Ok(content);
         }
         let (payload, location) = self.find_payload(digest).await?;
-        verify(domain, digest, &payload).map_err(|_| ReadError::Rot { digest: *digest, location })
+        let content = verify(domain, digest, &payload);
+        let content = content.map_err(|_| ReadError::Rot { digest: *digest, location })?;
+        self.remember(digest, location);
+        Ok(content)
+    }
+
+    /// The content of a chunk as [`Store::get`] gives it, if that takes no waiting: it is staged, or its place is remembered
+    /// and the media holds it in memory. `None` says nothing about the chunk.
+    pub fn get_now(&self, domain: Domain, digest: &Digest) -> Option<Bytes> {
+        if let Some(payload) = self.get_staged(digest) {
+            return verify(domain, digest, &payload).ok();
+        }
+        let location = self.remembered(digest)?;
+        let length = self.readable(location)?;
+        let file = lock(&self.shared.files).get(location.segment())?;
+        let bytes = self.shared.io.read_now(file.id(), u64::from(location.offset()), length)?;
+        let header = RecordHeader::decode(location.segment(), &bytes)?;
+        let payload = decode_payload(location.segment(), &header, &bytes)?;
+        verify(domain, digest, &payload).ok()
     }
 
     /// A chunk as it is stored, for transfer: the record's check has passed, the digest was not computed.
     pub async fn get_payload(&self, digest: &Digest) -> Result<Payload, ReadError> {
-        Ok(self.find_payload(digest).await?.0)
+        if let Some(payload) = self.get_staged(digest) {
+            return Ok(payload);
+        }
+        if let Some(hint) = self.remembered(digest)
+            && let Ok(payload) = self.read_record(digest, hint).await
+        {
+            return Ok(payload);
+        }
+        let (payload, location) = self.find_payload(digest).await?;
+        self.remember(digest, location);
+        Ok(payload)
+    }
+
+    /// A place that is remembered, unless the record there is dead (F1).
+    fn remembered(&self, digest: &Digest) -> Option<Location> {
+        let hint = lock(&self.shared.hints).get(digest)?;
+        self.lock().only_visible(hint)
+    }
+
+    fn remember(&self, digest: &Digest, location: Option<Location>) {
+        if let Some(location) = location {
+            lock(&self.shared.hints).insert(digest, location);
+        }
     }
 
     /// Which of these chunks are staged or stored. A chunk whose index page is damaged counts as not stored:
@@ -197,6 +237,9 @@ impl Store {
             matches!(answers[*index], Ok(None)) && runs.iter().any(|run| run.may_contain(&digests[*index]))
         };
         let open: Vec<usize> = (0..digests.len()).filter(is_open).collect();
+        if open.len() > 1 {
+            self.announce_pages(&runs, open.iter().map(|index| &digests[*index]));
+        }
         let asked = join_all(open.iter().map(|index| self.lookup(&digests[*index]))).await;
         for (index, answer) in open.into_iter().zip(asked) {
             answers[index] = answer;
@@ -214,6 +257,17 @@ impl Store {
             answers[index] = self.lookup(&digests[index]).await;
         }
         answers
+    }
+
+    /// Has the media read side by side what the lookups of these digests will most likely ask for.
+    fn announce_pages<'a>(&self, runs: &[Arc<Run>], digests: impl Iterator<Item = &'a Digest>) {
+        let run_of = |digest: &'a Digest| runs.iter().find(|run| run.may_contain(digest)).zip(Some(digest));
+        let pages = digests.filter_map(run_of);
+        let ranges = pages.filter_map(|(run, digest)| run.page_to_read(&self.shared.pages, digest));
+        let ranges: Vec<_> = ranges.collect();
+        if !ranges.is_empty() {
+            self.shared.io.will_need(ranges);
+        }
     }
 
     async fn ask(&self, runs: &[Arc<Run>], digest: &Digest) -> Result<Option<Location>, LookupFault> {
@@ -245,17 +299,12 @@ impl Store {
         &self,
         location: Location,
     ) -> Result<(RecordHeader, Payload), RecordFault> {
-        let durable = self.lock().segments.get(&location.segment()).map(|segment| segment.length);
-        let room = durable.and_then(|durable| durable.checked_sub(location.offset())).unwrap_or(0);
-        let length = room.min(location.length_max());
-        if length < RECORD_HEADER_BYTES {
-            return Err(RecordFault::Stale);
-        }
+        let length = self.readable(location).ok_or(RecordFault::Stale)?;
         let file = match self.segment_file(location).await {
             Err(error) if error.cause == Cause::NotFound => return Err(RecordFault::Rotten),
             other => other.map_err(RecordFault::Media)?,
         };
-        let read = self.shared.io.read(file.id(), u64::from(location.offset()), length as usize).await;
+        let read = self.shared.io.read(file.id(), u64::from(location.offset()), length).await;
         let bytes = match read {
             Err(error) if error.cause == Cause::PastEnd => return Err(RecordFault::Rotten),
             other => other.map_err(RecordFault::Media)?,
@@ -265,6 +314,14 @@ impl Store {
         Ok((header, payload))
     }
 
+    /// Bytes to read for the record at a location, within what is durable of its segment.
+    fn readable(&self, location: Location) -> Option<usize> {
+        let durable = self.lock().segments.get(&location.segment())?.length;
+        let length = durable.checked_sub(location.offset())?.min(location.length_max());
+        (length >= RECORD_HEADER_BYTES).then_some(length as usize)
+    }
+
+    /// The open file of the segment in which a record lies.
     pub(super) async fn segment_file(&self, location: Location) -> Result<Arc<OpenFile>, MediaError> {
         let segment = location.segment();
         if let Some(file) = lock(&self.shared.files).get(segment) {

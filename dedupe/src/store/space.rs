@@ -1,7 +1,7 @@
 //! How much the segment files take, and how much they may.
 //!
-//! - W1: fresh data never begins a segment in the reserve. Nodes and survivors may: without them nothing could be
-//!   folded or cleaned, so nothing could be freed.
+//! - W1: no segment is begun beyond the capacity. The reserve is left by whoever takes data in ([`Store::room`]), so that what
+//!   was taken in can always be written, nodes can be folded and survivors moved: without that nothing could be freed.
 //! - W2: a freed segment counts until its file is removed: only then is its space the device's again.
 
 use metropod_journal::media::{Cause, Doing, MediaError};
@@ -9,14 +9,23 @@ use metropod_journal::media::{Cause, Doing, MediaError};
 use super::{Inner, Store, StoreConfig};
 use crate::segment::{Stream, segment_of_path};
 
-/// Share of the capacity that fresh data leaves, one in so many.
+/// Share of the capacity that is the reserve, one in so many.
 const RESERVE_SHARE: u64 = 50;
 
-/// Segments of each stream that fresh data leaves room for.
+/// Segments of each stream that the reserve has room for.
 const RESERVE_SEGMENTS: u64 = 2;
 
 /// The reserve never takes more than one in so many of the capacity.
 const RESERVE_SHARE_MAX: u64 = 4;
+
+/// Whether the store can take more in. Cheap to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes of staged payloads that are not written yet.
+    pub staged_bytes: u64,
+    /// What the segment files leave of capacity without reserve, in bytes; `u64::MAX` without a capacity.
+    pub free_bytes: u64,
+}
 
 /// What segment files take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +34,7 @@ pub struct Space {
     pub used_bytes: u64,
     /// What they may take, in bytes; `u64::MAX`: as much as the device has.
     pub capacity_bytes: u64,
-    /// The part of it that fresh data leaves, in bytes.
+    /// The part of it that new data leaves, in bytes.
     pub reserve_bytes: u64,
     /// The part of what is used that a later state gives back, in bytes.
     pub freed_bytes: u64,
@@ -36,7 +45,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// What fresh data may still take, in bytes.
+    /// What new data may still take, in bytes.
     pub fn free_bytes(&self) -> u64 {
         self.capacity_bytes.saturating_sub(self.reserve_bytes).saturating_sub(self.used_bytes)
     }
@@ -48,7 +57,7 @@ impl Space {
 }
 
 impl StoreConfig {
-    /// What fresh data leaves of the capacity, in bytes.
+    /// What new data leaves of the capacity, in bytes.
     fn reserve_bytes(&self) -> u64 {
         let segments = RESERVE_SEGMENTS * Stream::ALL.len() as u64 * u64::from(self.segment_bytes);
         segments.max(self.capacity_bytes / RESERVE_SHARE).min(self.capacity_bytes / RESERVE_SHARE_MAX)
@@ -61,7 +70,7 @@ impl Store {
         let inner = self.lock();
         let config = &self.shared.config;
         Space {
-            used_bytes: inner.used_bytes(config.segment_bytes),
+            used_bytes: inner.used_bytes,
             capacity_bytes: config.capacity_bytes,
             reserve_bytes: config.reserve_bytes(),
             freed_bytes: inner.freed_bytes(config.segment_bytes),
@@ -80,18 +89,22 @@ impl Store {
         self.shared.config.capacity_bytes != u64::MAX
     }
 
-    /// Whether a stream may begin a segment (W1).
-    pub(super) fn check_room(&self, inner: &Inner, stream: Stream) -> Result<(), MediaError> {
+    /// What can be taken in.
+    pub fn room(&self) -> Room {
+        let inner = self.lock();
         let config = &self.shared.config;
-        if !self.is_bounded() {
-            return Ok(());
-        }
-        let left = match stream {
-            Stream::Data | Stream::Transfer => config.reserve_bytes(),
-            Stream::Node | Stream::Survivor | Stream::NodeSurvivor => 0,
+        let free_bytes = match self.is_bounded() {
+            true => (config.capacity_bytes - config.reserve_bytes()).saturating_sub(inner.used_bytes),
+            false => u64::MAX,
         };
-        let after = inner.used_bytes(config.segment_bytes) + u64::from(config.segment_bytes);
-        if after.saturating_add(left) > config.capacity_bytes {
+        Room { staged_bytes: inner.queued_bytes, free_bytes }
+    }
+
+    /// Whether a segment may be begun (W1).
+    pub(super) fn check_room(&self, inner: &Inner) -> Result<(), MediaError> {
+        let config = &self.shared.config;
+        let after = inner.used_bytes.saturating_add(u64::from(config.segment_bytes));
+        if self.is_bounded() && after > config.capacity_bytes {
             return Err(MediaError { doing: Doing::Write, cause: Cause::NoSpace });
         }
         Ok(())
@@ -99,10 +112,12 @@ impl Store {
 }
 
 impl Inner {
-    fn used_bytes(&self, segment_bytes: u32) -> u64 {
+    /// Counts again what the files take: after segments were begun, closed or removed.
+    pub(super) fn count_used(&mut self, segment_bytes: u32) {
         let closed = self.segments.values().filter(|segment| !self.open.contains(&segment.id));
         let closed: u64 = closed.map(|segment| u64::from(segment.length)).sum();
-        closed + self.open.len() as u64 * u64::from(segment_bytes) + self.freed_bytes(segment_bytes)
+        let open = self.open.len() as u64 * u64::from(segment_bytes);
+        self.used_bytes = closed + open + self.freed_bytes(segment_bytes);
     }
 
     fn freed_bytes(&self, segment_bytes: u32) -> u64 {

@@ -14,7 +14,7 @@ use metropod_journal::media::{IoRequest, MediaError};
 
 use super::active::{Active, Doubt, Origin, Placed};
 use super::read::LOOKUPS_AT_ONCE;
-use super::{Inner, Store, WriteError};
+use super::{Inner, Store, WriteError, lock};
 use crate::digest::{Digest, Domain};
 use crate::files::remove_detached;
 use crate::location::{Location, SEGMENTS_MAX, SegmentId};
@@ -127,8 +127,10 @@ impl Store {
     async fn begin_segment(&self, stream: Stream) -> Result<Active, MediaError> {
         let id = {
             let mut inner = self.lock();
-            self.check_room(&inner, stream)?;
-            inner.take_segment_id()
+            self.check_room(&inner)?;
+            let id = inner.take_segment_id();
+            inner.count_used(self.shared.config.segment_bytes);
+            id
         };
         assert!(id.0 < SEGMENTS_MAX, "2^36 segments are a zebibyte");
         Active::begin(&self.shared.io, &self.shared.config.array, id, stream).await
@@ -193,7 +195,11 @@ impl Store {
             match sync.await {
                 Ok(_) => {
                     active.doubt = Doubt::None;
-                    self.lock().harden(active);
+                    let hardened = self.lock().harden(active);
+                    let mut hints = lock(&self.shared.hints);
+                    for placed in &active.placed[hardened] {
+                        hints.insert(&placed.digest, placed.location);
+                    }
                 }
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -247,6 +253,7 @@ impl Store {
         for left in std::mem::replace(&mut inner.open, open) {
             inner.free_if_empty(left);
         }
+        inner.count_used(self.shared.config.segment_bytes);
     }
 }
 

@@ -7,6 +7,7 @@
 //! - D3: nothing here blocks: media, links and mediator are reached through effects, their answers are inputs.
 
 use bytes::Bytes;
+use metropod_dedupe::Digest;
 use metropod_journal::Append;
 use metropod_journal::media::MediaError;
 use metropod_protocol::mediator::{MediatorReply, MediatorRequest, Statement};
@@ -191,6 +192,13 @@ pub enum Effect {
     StatusChanged {
         /// Which.
         pod: PodId,
+    },
+    /// Close a connection: what came on it makes no sense. [`Input::LinkDown`] follows, if it is still the same.
+    Disconnect {
+        /// Whose.
+        peer: ArrayId,
+        /// Which.
+        channel: Channel,
     },
     /// Somebody should look.
     Alarm(Alarm),
@@ -382,6 +390,10 @@ pub enum Alarm {
     CorruptEntry(PodId),
     /// A transfer failed; it will be tried again.
     TransferFailed(PodId),
+    /// A peer's frame cannot be understood; its connection is closed.
+    BadFrame(ArrayId),
+    /// A chunk that is in use is missing or damaged here.
+    DamagedChunk(Digest),
 }
 
 impl std::fmt::Display for Alarm {
@@ -391,6 +403,17 @@ impl std::fmt::Display for Alarm {
                 "the device is full: writes are refused until there is room; free space on the array's file system",
             ),
             Alarm::FlowFailed { flow } => write!(f, "{flow} failed; it is tried again"),
+            Alarm::CorruptEntry(pod) => write!(
+                f,
+                "what is to be applied to pod {pod:?} is damaged here; this array leaves the pod and is brought level, if another holds it"
+            ),
+            Alarm::BadFrame(peer) => write!(
+                f,
+                "array {peer:?} sent what cannot be understood; the connection is closed and made again: run versions that fit on both"
+            ),
+            Alarm::DamagedChunk(digest) => {
+                write!(f, "chunk {digest} is missing or damaged at this array; restore its segment, or check the disk")
+            }
             other => write!(f, "{other:?}"),
         }
     }

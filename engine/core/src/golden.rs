@@ -213,6 +213,18 @@ fn image() -> (PodImage, Arc<Layer>) {
     (PodImage { namespace, volumes, snapshots: BTreeMap::from([(snapshot, frozen)]) }, layer)
 }
 
+pub(crate) fn some_state() -> DurableState {
+    DurableState {
+        incarnation: Incarnation(3),
+        known_config: Index(1),
+        out_of_sync: Some(mark()),
+        learned: learned(),
+        base: position(4),
+        history: vec![HistoryItem { configuration: pair(), first: Index(1), chain_before: Chain::EMPTY }],
+        ticket: Ticket(0x55),
+    }
+}
+
 fn small_manifest() -> (Manifest, Arc<Layer>) {
     let (image, layer) = image();
     let mut touched = Touched::new(Index(5));
@@ -222,15 +234,7 @@ fn small_manifest() -> (Manifest, Arc<Layer>) {
         volumes: BTreeMap::new(),
         snapshots: BTreeMap::new(),
     };
-    let state = DurableState {
-        incarnation: Incarnation(3),
-        known_config: Index(1),
-        out_of_sync: Some(mark()),
-        learned: learned(),
-        base: position(4),
-        history: vec![HistoryItem { configuration: pair(), first: Index(1), chain_before: Chain::EMPTY }],
-        ticket: Ticket(0x55),
-    };
+    let state = some_state();
     let fork = ForkPoint { config: CONFIG, at: position(4), image: empty, touched: Some(touched) };
     let manifest = Manifest {
         number: 7,

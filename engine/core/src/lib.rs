@@ -16,6 +16,8 @@ mod pod;
 pub mod checkpoint;
 pub mod codec;
 pub mod door;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod journal_record;
 pub mod manifest;
 pub mod names;
@@ -34,4 +36,5 @@ pub use door::{Alarm, Channel, Command, Effect, HostError, Input, ManageError, M
 pub use fetch::{Extent, Fetch};
 pub use frozen::Frozen;
 pub use layer_ids::LayerIds;
+pub use metropod_snapshots::{ENTRIES_MAX as OVERLAY_ENTRIES_DEFAULT, Limits as OverlayLimits};
 pub use pod::Pod;

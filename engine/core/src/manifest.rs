@@ -21,6 +21,8 @@ use crate::transfer::Touched;
 
 const MAGIC: [u8; 8] = *b"MPODMANI";
 const VERSION: u16 = 2;
+/// Checkpoints and layers are numbered below this, so that the number after one that was read never wraps.
+const NUMBER_MAX: u64 = 1 << 62;
 
 /// See the module's text.
 #[derive(Debug, Clone)]
@@ -107,6 +109,9 @@ pub fn open(bytes: &Bytes) -> Result<(Header, Reader), ManifestError> {
     let array = ArrayId(reader.array()?);
     let number = reader.u64()?;
     let next_layer = reader.u64()?;
+    if number.max(next_layer) >= NUMBER_MAX {
+        return Err(DecodeError::Value { field: "number" }.into());
+    }
     let journal_from = Lsn(reader.u64()?);
     let store = reader.blob()?;
     let mut places = LayerPlaces::new();
@@ -140,9 +145,13 @@ pub fn pods(
     mut reader: Reader,
     layers: &BTreeMap<LayerId, Arc<Layer>>,
 ) -> Result<Vec<PodDraft>, ManifestError> {
-    let mut pods = Vec::new();
+    let mut pods: Vec<PodDraft> = Vec::new();
     for _ in 0..reader.count(32)? {
-        pods.push(decode_pod(&mut reader, layers)?);
+        let pod = decode_pod(&mut reader, layers)?;
+        if pods.iter().any(|known| known.id == pod.id) {
+            return Err(DecodeError::Value { field: "pod" }.into());
+        }
+        pods.push(pod);
     }
     reader.end()?;
     Ok(pods)

@@ -1,6 +1,7 @@
 //! Names as users type them, and the ids behind them.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Longest name of a pod, volume or snapshot suffix, in bytes.
 pub const NAME_BYTES_MAX: usize = 63;
@@ -20,7 +21,7 @@ pub struct SnapshotId {
 
 /// 1–63 letters, digits and `-`; compared without regard to case, shown as given.
 #[derive(Clone)]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 
 /// Why a text is no name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +33,7 @@ impl Name {
     pub fn new(text: &str) -> Result<Name, BadName> {
         let fits = (1..=NAME_BYTES_MAX).contains(&text.len());
         let allowed = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if fits && allowed { Ok(Name(text.to_owned())) } else { Err(BadName) }
+        if fits && allowed { Ok(Name(text.into())) } else { Err(BadName) }
     }
 
     /// The name as it was given.

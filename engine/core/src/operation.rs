@@ -20,6 +20,12 @@ pub use manage::{Content, Manage, Target};
 /// Block size in bytes.
 pub const BLOCK_BYTES: u64 = 4096;
 
+/// What an operation takes besides its content, in bytes.
+const OPERATION_BYTES: u64 = 512;
+
+/// What a block's name and the form of its payload take, in bytes.
+const PIECE_BYTES: u64 = 36;
+
 /// Largest host write in one entry, in bytes; longer ones are split before they come here.
 pub const WRITE_BYTES_MAX: u64 = 768 << 10;
 
@@ -113,6 +119,20 @@ impl Operation {
         reader.end()?;
         payloads.end()?;
         Ok(operation)
+    }
+
+    /// Bytes of memory and journal that it takes, about.
+    pub fn cost(&self) -> u64 {
+        let pieces: &[Piece] = match self {
+            Operation::Write { pieces, .. } => pieces,
+            Operation::Zero { .. } | Operation::Manage(_) => &[],
+        };
+        let bytes = |piece: &Piece| match piece {
+            Piece::Zero => 1,
+            Piece::Data { payload, .. } => PIECE_BYTES + payload.bytes.len() as u64,
+            Piece::Partial(bytes) => 1 + bytes.len() as u64,
+        };
+        OPERATION_BYTES + pieces.iter().map(bytes).sum::<u64>()
     }
 
     /// Volume and byte range of block content that a host's operation changes.

@@ -1,4 +1,4 @@
-//! Flows that run beside the core: destage, checkpoint, fold, partial blocks, transfer.
+//! Flows that run beside the core: destage, checkpoint, upkeep of layers, partial blocks, transfer.
 //!
 //! A flow takes immutable inputs (frozen images, store and media handles) and ends in one [`Finished`] value, which
 //! the core applies in a step of its own. So no flow ever holds a reference into the core, and the driver may run
@@ -7,15 +7,14 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use metropod_dedupe::{Pass, PassError, ReadError, Reduced, WriteError};
+use metropod_dedupe::{Digest, Pass, PassError, ReadError, Reduced, WriteError};
 use metropod_journal::media::{Cause, MediaError};
 use metropod_journal::{PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::PodId;
-use metropod_snapshots::{ChunkStoreError, Image, MapError, ReachError};
+use metropod_snapshots::{ChunkStoreError, LayerId, MapError, ReachError, Rework};
 
 use crate::array::Swept;
 use crate::checkpoint::Checkpointed;
-use crate::names::VolumeId;
 use crate::namespace::PodImage;
 use crate::transfer::{AbortReason, TransferError};
 
@@ -47,6 +46,8 @@ pub enum FlowError {
     Media(MediaError),
     /// Stored content is missing or damaged.
     Damaged,
+    /// A chunk is.
+    Chunk(Digest),
     /// The joiner does not hold the point that the round starts from.
     MissingBase,
     /// The other end went away or broke the rules.
@@ -73,6 +74,9 @@ impl From<ReadError> for FlowError {
     fn from(error: ReadError) -> FlowError {
         match error {
             ReadError::Media { source, .. } => FlowError::Media(source),
+            ReadError::Missing { digest }
+            | ReadError::Rot { digest, .. }
+            | ReadError::IndexDamaged { digest } => FlowError::Chunk(digest),
             _ => FlowError::Damaged,
         }
     }
@@ -130,14 +134,22 @@ impl FlowError {
     }
 }
 
-/// What a fold gave.
+/// What keeping layers within their limits came to, one piece of work at a time.
 #[derive(Debug)]
-pub struct Folded {
-    /// The volume's frozen point, as a tree.
-    pub into: Image,
-    /// The fork point's image of the volume and the same as a tree: two trees differ only where the volume changed, so
-    /// a resync names no more than that.
-    pub fork: Option<(Image, Image)>,
+pub struct Upkept {
+    /// Entries of all layers before the work.
+    pub entries: usize,
+    /// What was made, to be given to every image; `None`: there is nothing to do.
+    pub rework: Option<Rework>,
+}
+
+/// A group of images that could not be folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotUpkept {
+    /// Its oldest layer, if a fold failed.
+    pub oldest: Option<LayerId>,
+    /// Why.
+    pub error: FlowError,
 }
 
 /// How a flow ended.
@@ -150,6 +162,10 @@ pub enum Finished {
         /// The segment.
         result: Result<Spare, PrepareError>,
     },
+    /// The reserve is there.
+    ReserveMade(Result<(), MediaError>),
+    /// The reserve is given up.
+    ReserveGiven(Result<(), MediaError>),
     /// Staged payloads went to segments.
     Destaged(Result<(), FlowError>),
     /// A checkpoint is durable.
@@ -163,17 +179,10 @@ pub enum Finished {
         /// Whole blocks.
         result: Result<Vec<(u64, Reduced)>, FlowError>,
     },
-    /// A volume's layers went into its tree.
-    Folded {
-        /// The pod.
-        pod: PodId,
-        /// The volume.
-        volume: VolumeId,
-        /// The frozen point that was folded.
-        from: Image,
-        /// The same content, as a tree.
-        result: Result<Box<Folded>, FlowError>,
-    },
+    /// Layers were merged or folded, or need not be.
+    Upkept(Result<Box<Upkept>, NotUpkept>),
+    /// A flow that only makes way for other steps, or that drops what took long to drop.
+    Turn,
     /// A pass has marked everything that its roots reach, or came to nothing.
     Marked(Result<Pass, FlowError>),
     /// A pass is over, or a step of the cleaning after it.

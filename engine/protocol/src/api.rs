@@ -75,6 +75,8 @@ pub enum Input {
     },
     /// The journal has failed: nothing will be durable here until the next start.
     DiskFailed,
+    /// What failed is sound again.
+    DiskMended,
     /// A deadline passed.
     Tick,
     /// The failover preference changed (it is in the log by then).

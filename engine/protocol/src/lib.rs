@@ -45,6 +45,8 @@ pub mod codec;
 pub mod config;
 pub mod durable;
 pub mod entry;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod ids;
 pub mod machine;
 pub mod mediator;

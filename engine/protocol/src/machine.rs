@@ -129,6 +129,7 @@ impl Machine {
             Input::Mediator(reply) => self.on_mediator_reply(now, &reply),
             Input::Signed { statement, signature } => self.on_signed(now, statement, signature),
             Input::DiskFailed => self.disk_failed = true,
+            Input::DiskMended => self.disk_failed = false,
             Input::Tick => {}
             Input::SetPreference(preferred) => self.setup.preferred = preferred,
             Input::SetMediator(mediator) => self.setup.mediator = mediator,

@@ -10,8 +10,13 @@ fn id16() -> impl Strategy<Value = [u8; 16]> {
     any::<[u8; 16]>()
 }
 
+/// What counts up: entries, tickets, starts, epochs.
+fn number() -> std::ops::Range<u64> {
+    0..1 << 62
+}
+
 fn epoch() -> impl Strategy<Value = Epoch> {
-    (any::<u32>(), any::<u64>()).prop_map(|(era, number)| Epoch { era, number })
+    (any::<u32>(), number()).prop_map(|(era, number)| Epoch { era, number })
 }
 
 fn members() -> impl Strategy<Value = Members> {
@@ -42,7 +47,7 @@ fn configuration() -> impl Strategy<Value = Configuration> {
 }
 
 fn position() -> impl Strategy<Value = Position> {
-    (id16(), 0..u64::MAX / 2, any::<[u8; 32]>()).prop_map(|(config, index, chain)| Position {
+    (id16(), 0..1u64 << 61, any::<[u8; 32]>()).prop_map(|(config, index, chain)| Position {
         config: ConfigId(config),
         index: Index(index),
         chain: Chain(chain),
@@ -59,7 +64,7 @@ fn entry() -> impl Strategy<Value = Entry> {
         Just(Body::Mark),
         configuration().prop_map(Body::Configuration),
     ];
-    (id16(), 1..u64::MAX, any::<u64>(), id16(), any::<(u64, u64)>(), any::<[u8; 32]>(), body).prop_map(
+    (id16(), 1u64..1 << 62, number(), id16(), (number(), number()), any::<[u8; 32]>(), body).prop_map(
         |(config, index, committed, origin, (incarnation, request), chain, body)| Entry {
             config: match &body {
                 Body::Configuration(configuration) => configuration.id,
@@ -90,8 +95,11 @@ fn history() -> impl Strategy<Value = Vec<HistoryItem>> {
 }
 
 fn out_of_sync() -> impl Strategy<Value = OutOfSync> {
-    (position(), id16(), any::<u64>(), any::<bool>()).prop_map(|(fork, survivor, after, first_time)| {
-        OutOfSync { fork, survivor: ConfigId(survivor), after: Index(after), first_time }
+    (position(), id16(), number(), any::<bool>()).prop_map(|(fork, survivor, after, first_time)| OutOfSync {
+        fork,
+        survivor: ConfigId(survivor),
+        after: Index(after),
+        first_time,
     })
 }
 
@@ -102,7 +110,7 @@ fn learned() -> impl Strategy<Value = Learned> {
 
 fn state() -> impl Strategy<Value = DurableState> {
     let optional = proptest::option::of(out_of_sync());
-    (any::<(u64, u64, u64)>(), optional, learned(), position(), history()).prop_map(
+    ((number(), number(), number()), optional, learned(), position(), history()).prop_map(
         |((incarnation, known, ticket), out_of_sync, learned, mut base, history)| {
             base.index = base.index.max(history.last().map_or(Index(0), |item| item.first));
             DurableState {
@@ -120,12 +128,12 @@ fn state() -> impl Strategy<Value = DurableState> {
 
 fn record() -> impl Strategy<Value = DurableRecord> {
     prop_oneof![
-        any::<u64>().prop_map(|number| DurableRecord::Incarnation(Incarnation(number))),
-        any::<(u64, bool)>()
+        number().prop_map(|number| DurableRecord::Incarnation(Incarnation(number))),
+        (number(), any::<bool>())
             .prop_map(|(index, in_sync)| DurableRecord::KnownConfig { index: Index(index), in_sync }),
         out_of_sync().prop_map(DurableRecord::OutOfSync),
         learned().prop_map(DurableRecord::Learned),
-        any::<u64>().prop_map(|keep| DurableRecord::Cut { keep: Index(keep) }),
+        number().prop_map(|keep| DurableRecord::Cut { keep: Index(keep) }),
     ]
 }
 
@@ -197,14 +205,23 @@ fn frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         (position(), position()).prop_map(|(base, end)| Frame::Ready { base, end }),
         entry().prop_map(Frame::Entry),
-        (any::<(u64, u64)>(), bytes(), bytes()).prop_map(|((request, heartbeat), descriptor, attachment)| {
-            Frame::Forward { request, heartbeat, descriptor, attachment }
-        }),
+        ((number(), number()), bytes(), bytes()).prop_map(
+            |((request, heartbeat), descriptor, attachment)| {
+                Frame::Forward { request, heartbeat, descriptor, attachment }
+            }
+        ),
         any::<u64>().prop_map(|request| Frame::Refused { request }),
-        (any::<(u64, u64, u64)>(), any::<[u8; 32]>()).prop_map(|((index, request, committed), chain)| {
-            Frame::Order { index: Index(index), request, chain: Chain(chain), committed: Index(committed) }
-        }),
-        any::<(u64, u64, u64)>().prop_map(|(through, committed, known)| Frame::Durable {
+        ((number(), number(), number()), any::<[u8; 32]>()).prop_map(
+            |((index, request, committed), chain)| {
+                Frame::Order {
+                    index: Index(index),
+                    request,
+                    chain: Chain(chain),
+                    committed: Index(committed),
+                }
+            }
+        ),
+        (number(), number(), number()).prop_map(|(through, committed, known)| Frame::Durable {
             through: Index(through),
             committed: Index(committed),
             known: Index(known),
@@ -212,8 +229,7 @@ fn frame() -> impl Strategy<Value = Frame> {
         (any::<(u64, bool, bool)>(), status).prop_map(|((number, serving, fit), mediator)| {
             Frame::Heartbeat { number, serving, fit, mediator }
         }),
-        (any::<u64>(), id16())
-            .prop_map(|(number, config)| Frame::Answer { number, config: ConfigId(config) }),
+        (number(), id16()).prop_map(|(number, config)| Frame::Answer { number, config: ConfigId(config) }),
         statement().prop_map(Frame::ConsentAsked),
         (statement(), vec(any::<u8>(), 0..100))
             .prop_map(|(statement, signature)| Frame::Consent { statement, signature: signature.into() }),
@@ -225,8 +241,8 @@ fn frame() -> impl Strategy<Value = Frame> {
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    let hello = (id16(), id16(), any::<(u64, u64)>(), any::<Option<(u64, u64)>>(), state()).prop_map(
-        |(pod, from, (incarnation, nonce), echo, state)| {
+    let hello = (id16(), id16(), (number(), number()), proptest::option::of((number(), number())), state())
+        .prop_map(|(pod, from, (incarnation, nonce), echo, state)| {
             let end = Position { index: Index(state.base.index.0 + 3), ..state.base };
             Message::Hello(Box::new(Hello {
                 pod: PodId(pod),
@@ -244,11 +260,10 @@ fn message() -> impl Strategy<Value = Message> {
                     learned: state.learned,
                 },
             }))
-        },
-    );
+        });
     prop_oneof![
         hello,
-        any::<(u64, u64)>().prop_map(|(incarnation, echo)| Message::Busy {
+        (number(), number()).prop_map(|(incarnation, echo)| Message::Busy {
             incarnation: Incarnation(incarnation),
             echo: Nonce(echo)
         }),
@@ -336,7 +351,7 @@ proptest! {
 
     #[test]
     fn durable_states_and_records_are_read_back_as_written(
-        state in state(), record in record(), ticket in any::<u64>(),
+        state in state(), record in record(), ticket in number(),
         at in any::<usize>(), value in any::<u8>(), how in any::<u8>()
     ) {
         let bytes = state.encode();
@@ -371,4 +386,14 @@ fn a_length_beyond_its_bound_is_refused_before_anything_is_allocated() {
     head.extend_from_slice(&[0; 16 + 16 + 8 + 8 + 1]);
     head.extend_from_slice(&u32::MAX.to_le_bytes());
     assert_eq!(Message::decode(Bytes::from(head), Bytes::new()), Err(DecodeError::TooLong));
+}
+
+#[test]
+fn a_number_after_which_none_could_follow_is_refused() {
+    for ticket in [Ticket((1 << 62) - 1), Ticket(1 << 62), Ticket(u64::MAX)] {
+        let record = DurableRecord::Incarnation(Incarnation(1));
+        let read = DurableRecord::decode(record.encode(ticket));
+        let expected = if ticket.0 < 1 << 62 { Ok((ticket, record)) } else { Err(DecodeError::Inconsistent) };
+        assert_eq!(read, expected);
+    }
 }

@@ -76,8 +76,9 @@ impl Appender {
 }
 
 pub(super) fn start(driver: &Arc<Driver>) {
-    let driver = driver.clone();
+    let (driver, here) = (driver.clone(), driver.enter_presence());
     let body = move || {
+        let _here = here;
         while let Some(append) = driver.appender.next(|| driver.is_stopping()) {
             let mut next = Some(append);
             while let Some(append) = next {

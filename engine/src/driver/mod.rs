@@ -8,12 +8,14 @@
 //!   connection is the order of steps, whoever writes.
 //! - V2a: an ask goes into the mediator session that the step which made it knew, or nowhere: a READ proves that no
 //!   earlier ask is still on its way (story 10).
+//! - V4: a closed array is stepped no more: who asks is refused, who waits is told, nothing of it writes.
 //! - V3: one journal append is in flight; whoever gets it out carries it out or hands it to the appender, and brings
 //!   the completion back, which may give the next.
 
 mod appender;
 mod clock;
 mod park;
+mod presence;
 mod reply;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ mod workers;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use metropod_core::task::{Task, WaitsFor};
@@ -36,6 +39,7 @@ use workers::Workers;
 
 pub(crate) use clock::now;
 pub(crate) use park::block_on;
+pub(crate) use presence::{Guard, Presence};
 use reply::Pending;
 pub(crate) use reply::{Answer, Reply, Wait};
 
@@ -45,6 +49,8 @@ pub(crate) trait Outside: Send + Sync + 'static {
     fn queue(&self, peer: ArrayId, channel: Channel, parts: Vec<Bytes>);
     /// Writes what was queued.
     fn flush(&self);
+    /// Closes a connection.
+    fn disconnect(&self, peer: ArrayId, channel: Channel);
     /// Signs with the array's key.
     fn sign(&self, statement: &Statement) -> Bytes;
     /// Whether this array's disk is fit to take over.
@@ -71,11 +77,14 @@ pub(crate) struct Driver {
     appender: Appender,
     timer: Timer,
     outside: Arc<dyn Outside>,
+    presence: Presence,
     stopping: AtomicBool,
 }
 
 struct Inner {
     array: Array,
+    /// V4.
+    closed: bool,
     pending: Pending,
     /// The mediator session that the array knows.
     mediator: Option<Arc<dyn Asking>>,
@@ -90,6 +99,7 @@ struct After {
     signs: Vec<(PodId, Statement)>,
     asked: Option<Arc<dyn Asking>>,
     alarms: Vec<Alarm>,
+    disconnect: Vec<(ArrayId, Channel)>,
     changed: Vec<PodId>,
     sent: bool,
     deadline: Option<Time>,
@@ -106,13 +116,15 @@ pub(crate) struct Started {
 
 impl Driver {
     pub(crate) fn start(array: Array, media: Arc<dyn Media>, outside: Arc<dyn Outside>) -> Arc<Driver> {
+        let presence = Presence::default();
         let driver = Arc::new(Driver {
-            core: Mutex::new(Inner { array, pending: Pending::default(), mediator: None }),
+            core: Mutex::new(Inner { array, closed: false, pending: Pending::default(), mediator: None }),
             media,
-            workers: Workers::new(),
+            workers: Workers::new(&presence),
             appender: Appender::new(),
             timer: Timer::new(),
             outside,
+            presence,
             stopping: AtomicBool::new(false),
         });
         appender::start(&driver);
@@ -121,16 +133,46 @@ impl Driver {
         driver
     }
 
-    /// Ends the driver's threads. What is not durable by then was never acknowledged.
-    pub(crate) fn stop(&self) {
+    /// Lets the store remember where its chunks are, beside everything else: reads soon after a start need the index less.
+    pub(crate) fn recall(self: &Arc<Self>) {
+        let (driver, store) = (self.clone(), self.look(|array| array.store().clone()));
+        self.run(move || {
+            let chunks = block_on(store.recall(|| !driver.is_stopping()));
+            tracing::debug!(chunks, "places of chunks are remembered");
+        });
+    }
+
+    /// Ends the array (V4) and its threads, for which it waits so long at most; says whether all have ended. What is not
+    /// durable by then was never acknowledged.
+    pub(crate) fn stop(&self, limit: Duration) -> bool {
         self.stopping.store(true, Ordering::Release);
+        let waiting = {
+            let mut inner = self.lock();
+            inner.closed = true;
+            inner.mediator = None;
+            inner.pending.take_all()
+        };
+        for reply in waiting {
+            reply.give(Answer::Closed);
+        }
         self.appender.wake();
         self.timer.wake();
         self.workers.stop();
+        self.presence.wait_until_empty(limit)
+    }
+
+    /// Somebody works for this array until the guard is dropped.
+    pub(crate) fn enter_presence(&self) -> Guard {
+        self.presence.enter()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Somebody should look.
+    pub(crate) fn alarm(&self, alarm: Alarm) {
+        self.outside.alarm(alarm);
     }
 
     /// Looks at the core.
@@ -149,6 +191,9 @@ impl Driver {
     pub(crate) fn enter(self: &Arc<Self>, input: Input) -> Option<Append> {
         let after = {
             let mut inner = self.lock();
+            if inner.closed {
+                return None;
+            }
             inner.array.step(now(), input);
             self.collect(&mut inner)
         };
@@ -168,6 +213,9 @@ impl Driver {
     fn mediator(self: &Arc<Self>, session: Option<Arc<dyn Asking>>, input: Input) {
         let after = {
             let mut inner = self.lock();
+            if inner.closed {
+                return;
+            }
             inner.mediator = session;
             inner.array.step(now(), input);
             self.collect(&mut inner)
@@ -183,6 +231,10 @@ impl Driver {
         let (request, after) = {
             let mut inner = self.lock();
             let request = inner.array.next_request();
+            if inner.closed {
+                reply.give(Answer::Closed);
+                return Started { request, reply, append: None };
+            }
             inner.pending.insert(request, reply.clone());
             inner.array.step(now(), make(request));
             (request, self.collect(&mut inner))
@@ -198,7 +250,13 @@ impl Driver {
 
     /// Carries an append out on this thread and steps with its end; gives the next one, if any.
     pub(crate) fn append(self: &Arc<Self>, append: Append) -> Option<Append> {
-        let result = self.media.write(append.file, append.offset, &[&append.data], Durability::Durable);
+        let result = {
+            let _here = self.presence.enter();
+            if self.is_stopping() {
+                return None;
+            }
+            self.media.write(append.file, append.offset, &[&append.data], Durability::Durable)
+        };
         self.enter(Input::Appended { id: append.id, result })
     }
 
@@ -264,6 +322,7 @@ impl Driver {
                         .extend(inner.pending.take(request).map(|reply| (reply, Answer::Managed(result))));
                 }
                 Effect::StatusChanged { pod } => after.changed.push(pod),
+                Effect::Disconnect { peer, channel } => after.disconnect.push((peer, channel)),
                 Effect::Alarm(alarm) => after.alarms.push(alarm),
             }
         }
@@ -284,6 +343,9 @@ impl Driver {
         }
         for task in after.tasks {
             self.run_task(task);
+        }
+        for (peer, channel) in after.disconnect {
+            self.outside.disconnect(peer, channel);
         }
         for alarm in after.alarms {
             self.outside.alarm(alarm);

@@ -25,6 +25,8 @@ pub(crate) enum Answer {
     Host(Result<(), HostError>),
     /// A management request ended.
     Managed(Result<Managed, ManageError>),
+    /// The array was closed: what was asked may have happened or not.
+    Closed,
 }
 
 /// Requests that wait for an answer.
@@ -36,6 +38,10 @@ pub(crate) struct Pending {
 impl Pending {
     pub(crate) fn insert(&mut self, request: RequestId, reply: Arc<Reply>) {
         self.replies.insert(request, reply);
+    }
+
+    pub(crate) fn take_all(&mut self) -> Vec<Arc<Reply>> {
+        self.replies.drain().map(|(_, reply)| reply).collect()
     }
 
     pub(crate) fn take(&mut self, request: RequestId) -> Option<Arc<Reply>> {

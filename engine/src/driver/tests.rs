@@ -22,6 +22,7 @@ struct Nowhere;
 impl Outside for Nowhere {
     fn queue(&self, _: ArrayId, _: Channel, _: Vec<Bytes>) {}
     fn flush(&self) {}
+    fn disconnect(&self, _: ArrayId, _: Channel) {}
     fn sign(&self, _: &Statement) -> Bytes {
         Bytes::new()
     }
@@ -103,13 +104,7 @@ fn start(directory: &Path) -> Arc<Driver> {
     let options = Options { journal_bytes: 128 << 20, ..Options::new("A", directory) };
     let identity = Identity::open_or_create(directory).unwrap();
     let config = core_config(&options, &identity).unwrap();
-    let began = Instant::now();
-    let media: Arc<dyn Media> = loop {
-        match RealMedia::create(directory) {
-            Ok(media) => break Arc::new(media),
-            Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
-        }
-    };
+    let media: Arc<dyn Media> = Arc::new(RealMedia::create(directory).unwrap());
     let opening = metropod_core::Array::open(config, Io::inline(media.clone()), Arc::new(Nowhere), now());
     Driver::start(block_on(opening).unwrap(), media, Arc::new(Nowhere))
 }
@@ -137,5 +132,5 @@ fn asks_of_the_mediator_leave_in_the_order_of_steps_and_in_the_session_that_thes
         second.asked().iter().all(|request| request > asked.last().unwrap()),
         "nothing of it in the next"
     );
-    driver.stop();
+    assert!(driver.stop(PATIENCE));
 }

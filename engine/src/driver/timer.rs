@@ -58,8 +58,9 @@ impl Timer {
 }
 
 pub(super) fn start(driver: &Arc<Driver>) {
-    let driver = driver.clone();
+    let (driver, here) = (driver.clone(), driver.enter_presence());
     let body = move || {
+        let _here = here;
         while !driver.is_stopping() {
             if driver.timer.sleep() {
                 driver.tell(Input::Tick);

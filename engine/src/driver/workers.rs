@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use metropod_core::task::WaitsFor;
 
+use super::Presence;
+
 /// Most threads for work that ends by itself. More of it waits in the queue, which the core's own bounds on flows and
 /// requests limit.
 const THREADS_MAX: usize = 64;
@@ -33,11 +35,11 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    pub(super) fn new() -> Workers {
+    pub(super) fn new(presence: &Presence) -> Workers {
         Workers {
-            media: Pool::new("metropod-worker", THREADS_MAX),
-            sending: Pool::new("metropod-send", ROUNDS_MAX),
-            receiving: Pool::new("metropod-receive", ROUNDS_MAX),
+            media: Pool::new("metropod-worker", THREADS_MAX, presence),
+            sending: Pool::new("metropod-send", ROUNDS_MAX, presence),
+            receiving: Pool::new("metropod-receive", ROUNDS_MAX, presence),
         }
     }
 
@@ -60,6 +62,7 @@ impl Workers {
 
 struct Pool {
     shared: Arc<Shared>,
+    presence: Presence,
 }
 
 struct Shared {
@@ -80,9 +83,9 @@ struct State {
 }
 
 impl Pool {
-    fn new(name: &'static str, threads_max: usize) -> Pool {
+    fn new(name: &'static str, threads_max: usize, presence: &Presence) -> Pool {
         let (state, changed) = (Mutex::default(), Condvar::new());
-        Pool { shared: Arc::new(Shared { name, threads_max, state, changed }) }
+        Pool { shared: Arc::new(Shared { name, threads_max, state, changed }), presence: presence.clone() }
     }
 
     fn run(&self, work: Work) {
@@ -112,7 +115,9 @@ impl Pool {
 
     fn start_thread(&self) {
         let mut place = Place { shared: self.shared.clone(), left: false };
+        let here = self.presence.enter();
         let body = move || {
+            let _here = here;
             while let Some(work) = place.next() {
                 work();
             }
@@ -183,7 +188,7 @@ mod tests {
         let mut rounds = 0u64;
         while began.elapsed() < Duration::from_secs(2) {
             // A pool with one idle thread.
-            let pool = Pool::new("test", THREADS_MAX);
+            let pool = Pool::new("test", THREADS_MAX, &Presence::default());
             let (first_ended, ended) = bounded(1);
             let warm = first_ended.clone();
             pool.run(Box::new(move || warm.send(true).unwrap()));
@@ -205,7 +210,7 @@ mod tests {
 
     #[test]
     fn any_number_of_waiting_rounds_leaves_other_work_and_the_other_direction_alone() {
-        let workers = Workers::new();
+        let workers = Workers::new(&Presence::default());
         let (release, released) = unbounded::<()>();
         let (done, ended) = unbounded();
         for waits_for in [WaitsFor::Joiner, WaitsFor::Survivor] {

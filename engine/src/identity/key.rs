@@ -188,7 +188,7 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
     })
 }
 
-fn decode(bytes: &[u8]) -> Option<Identity> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Identity> {
     if bytes.len() != FILE_BYTES {
         return None;
     }

@@ -174,7 +174,7 @@ impl Peer {
     }
 }
 
-fn encode(peers: &BTreeMap<ArrayId, Peer>) -> Vec<u8> {
+pub(crate) fn encode(peers: &BTreeMap<ArrayId, Peer>) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&(peers.len() as u16).to_le_bytes());
     for peer in peers.values() {
@@ -194,7 +194,7 @@ fn encode(peers: &BTreeMap<ArrayId, Peer>) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<BTreeMap<ArrayId, Peer>> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<BTreeMap<ArrayId, Peer>> {
     let (content, check) = bytes.split_last_chunk::<4>()?;
     if crc32c::crc32c(content) != u32::from_le_bytes(*check) {
         return None;

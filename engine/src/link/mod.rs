@@ -19,6 +19,8 @@ pub(crate) use dial::connect;
 pub use dial::{CONNECT_TIMEOUT, RETRY};
 pub(crate) use handshake::{Dial, Local, accept, dial as introduce, refuse, welcome};
 pub use handshake::{HANDSHAKE_TIMEOUT, HandshakeError};
+#[cfg(any(fuzzing, test))]
+pub(crate) use hello::Proof;
 pub(crate) use hello::{Hello, OPENING_BYTES_MAX};
 pub use hello::{Refusal, Role, VERSION};
 pub use manager::{ConnectError, Links, LinksConfig, PEERS_MAX, PeerStatus, StartError};

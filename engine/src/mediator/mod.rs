@@ -24,6 +24,8 @@ pub use consent::{consents, sign};
 pub use directory::DirectoryError;
 pub use server::{MediatorConfig, MediatorServer, ServeError, serve};
 pub use store::StoreError;
+#[cfg(any(fuzzing, test))]
+pub(crate) use store::decode as decode_register;
 
 /// Sign of life.
 pub const KIND_ALIVE: u8 = 0x10;

@@ -90,7 +90,7 @@ fn pod_of(path: &Path) -> Option<PodId> {
     u128::from_str_radix(name, 16).ok().map(|number| PodId(number.to_be_bytes()))
 }
 
-fn decode(bytes: &[u8]) -> Option<Register> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Register> {
     let (content, check) = bytes.split_last_chunk::<4>()?;
     if crc32c::crc32c(content) != u32::from_le_bytes(*check) {
         return None;

@@ -38,6 +38,10 @@ pub enum IoRequest {
         offset: u64,
         length: usize,
     },
+    /// Ranges that will be read soon: file, offset, length. Side by side they cost what the slowest costs.
+    WillNeed {
+        ranges: Vec<(FileId, u64, u64)>,
+    },
     Write {
         file: FileId,
         offset: u64,
@@ -86,6 +90,10 @@ impl IoRequest {
             IoRequest::Open { path, how } => IoReply::File(media.open(&path, how)?),
             IoRequest::Length { file } => IoReply::Length(media.len(file)?),
             IoRequest::Read { file, offset, length } => IoReply::Data(read(media, file, offset, length)?),
+            IoRequest::WillNeed { ranges } => {
+                ranges.into_iter().for_each(|(file, offset, length)| media.will_need(file, offset, length));
+                IoReply::Done
+            }
             IoRequest::Write { file, offset, parts, durability } => {
                 let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_ref()).collect();
                 media.write(file, offset, &parts, durability)?;
@@ -124,7 +132,7 @@ impl IoRequest {
             IoRequest::List { .. } => Doing::List,
             IoRequest::Open { .. } => Doing::Open,
             IoRequest::Length { .. } => Doing::Length,
-            IoRequest::Read { .. } => Doing::Read,
+            IoRequest::Read { .. } | IoRequest::WillNeed { .. } => Doing::Read,
             IoRequest::Write { .. } | IoRequest::Prewrite { .. } => Doing::Write,
             IoRequest::Sync { .. } | IoRequest::SyncDir { .. } => Doing::Sync,
             IoRequest::Rename { .. } => Doing::Rename,
@@ -138,6 +146,11 @@ impl IoRequest {
 pub trait IoQueue: Send + Sync + 'static {
     /// Takes a request; the answer goes to `completion`, now or later, on any thread.
     fn submit(&self, request: IoRequest, completion: Completion);
+
+    /// See [`Media::read_now`]; `None`: submit a read.
+    fn read_now(&self, _file: FileId, _offset: u64, _length: usize) -> Option<Bytes> {
+        None
+    }
 }
 
 /// Answers every request at once, on the caller's thread: for tools, tests and simulated media.
@@ -147,6 +160,11 @@ pub struct InlineQueue(pub Arc<dyn Media>);
 impl IoQueue for InlineQueue {
     fn submit(&self, request: IoRequest, completion: Completion) {
         completion.complete(request.run(self.0.as_ref()));
+    }
+
+    fn read_now(&self, file: FileId, offset: u64, length: usize) -> Option<Bytes> {
+        let mut buffer = vec![0; length];
+        self.0.read_now(file, offset, &mut buffer).then(|| Bytes::from(buffer))
     }
 }
 
@@ -205,6 +223,16 @@ impl Io {
             IoReply::Data(data) => Ok(data),
             _ => Err(mismatch(Doing::Read)),
         }
+    }
+
+    /// See [`Media::read_now`]; `None`: use [`Io::read`].
+    pub fn read_now(&self, file: FileId, offset: u64, length: usize) -> Option<Bytes> {
+        self.queue.read_now(file, offset, length)
+    }
+
+    /// See [`Media::will_need`]; not waited for.
+    pub fn will_need(&self, ranges: Vec<(FileId, u64, u64)>) {
+        drop(self.submit(IoRequest::WillNeed { ranges }));
     }
 
     /// See [`Media::write`].

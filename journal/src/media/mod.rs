@@ -138,6 +138,12 @@ pub trait Media: Send + Sync + 'static {
     fn len(&self, file: FileId) -> Result<u64, MediaError>;
     /// Fills `buffer` from `offset`, or fails.
     fn read(&self, file: FileId, offset: u64, buffer: &mut [u8]) -> Result<(), MediaError>;
+    /// [`Media::read`] if that need not wait for the device; `false`: it was not done, and `buffer` may hold anything.
+    fn read_now(&self, _file: FileId, _offset: u64, _buffer: &mut [u8]) -> bool {
+        false
+    }
+    /// Says that this range will be read soon; the media may begin at once, and nobody waits.
+    fn will_need(&self, _file: FileId, _offset: u64, _length: u64) {}
     /// Writes the parts one after another from `offset`; extends the file when needed.
     fn write(
         &self,

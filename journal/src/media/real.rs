@@ -3,7 +3,8 @@
 //! Paths are relative to the directory and are opened beneath its descriptor. Calls block; they run on any thread,
 //! and none holds the table of open files while it waits for the device.
 //!
-//! - R1: one process owns the directory: an exclusive `flock` on the file `lock` lives as long as the value.
+//! - R1: one process owns the directory: an exclusive `flock` on the file `lock` lives as long as the value, or until
+//!   [`RealMedia::release`].
 //! - R2: a write with [`Durability::Durable`] is one `pwritev2(RWF_DSYNC)`, or is followed by `fdatasync` where the
 //!   file system lacks it.
 //! - R3: a directory created for a new file is durable in its parent before the file is created.
@@ -11,11 +12,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Advice, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{
@@ -75,7 +77,7 @@ pub struct RealMedia {
     root: OwnedFd,
     table: RwLock<Table>,
     /// Held for R1; closing it lets the directory go.
-    _lock: OwnedFd,
+    lock: Mutex<Option<OwnedFd>>,
 }
 
 impl RealMedia {
@@ -93,13 +95,20 @@ impl RealMedia {
             Errno::WOULDBLOCK => OpenDirError::InUse { dir: dir.to_owned() },
             other => refused(other),
         })?;
-        Ok(RealMedia { root, table: RwLock::default(), _lock: lock })
+        Ok(RealMedia { root, table: RwLock::default(), lock: Mutex::new(Some(lock)) })
     }
 
     /// Creates the directory when missing (with its parents, durably), then takes it.
     pub fn create(dir: &Path) -> Result<RealMedia, OpenDirError> {
         make_dir(dir).map_err(|source| OpenDirError::Device { dir: dir.to_owned(), source })?;
         RealMedia::open(dir)
+    }
+
+    /// Lets the directory go while somebody still has the value. Whoever has it may read on what is open, and must not
+    /// change anything any more: the directory may be another's.
+    pub fn release(&self) {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(lock);
     }
 
     fn file(&self, file: FileId, doing: Doing) -> Result<Arc<OpenFile>, MediaError> {
@@ -209,6 +218,28 @@ impl Media for RealMedia {
         read_exactly(&open.descriptor, offset, bounce.as_mut_slice())?;
         buffer.copy_from_slice(bounce.as_slice());
         Ok(())
+    }
+
+    fn read_now(&self, file: FileId, offset: u64, buffer: &mut [u8]) -> bool {
+        let Ok(open) = self.file(file, Doing::Read) else { return false };
+        if open.direct {
+            return false;
+        }
+        let length = buffer.len();
+        let mut parts = [IoSliceMut::new(buffer)];
+        // One call: what is there only in part is left to whoever may wait.
+        let read = retry(|| {
+            rustix::io::preadv2(open.descriptor.as_fd(), &mut parts, offset, ReadWriteFlags::NOWAIT)
+        });
+        read.is_ok_and(|read| read == length)
+    }
+
+    fn will_need(&self, file: FileId, offset: u64, length: u64) {
+        let Ok(open) = self.file(file, Doing::Read) else { return };
+        if let (false, Some(length)) = (open.direct, NonZeroU64::new(length)) {
+            // Advice: whoever reads meets the error, if there is one.
+            let _refused = rustix::fs::fadvise(&open.descriptor, offset, Some(length), Advice::WillNeed);
+        }
     }
 
     fn write(

@@ -320,6 +320,10 @@ impl Media for SimMedia {
         Ok(())
     }
 
+    fn read_now(&self, file: FileId, offset: u64, buffer: &mut [u8]) -> bool {
+        self.read(file, offset, buffer).is_ok()
+    }
+
     fn write(
         &self,
         file: FileId,

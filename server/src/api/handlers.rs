@@ -28,6 +28,17 @@ pub(super) async fn array(State(array): State<Array>) -> Json<ArrayShape> {
     Json(ArrayShape::new(array.status(), array.alarms()))
 }
 
+/// Answers at once; `collection.answered` of the array rises when it is done.
+pub(super) async fn collect(State(array): State<Array>) -> (StatusCode, Json<ArrayShape>) {
+    let before = ArrayShape::new(array.status(), array.alarms());
+    tokio::spawn(async move {
+        if let Err(error) = array.collect().await {
+            tracing::warn!(%error, "a collection that was asked for failed");
+        }
+    });
+    (StatusCode::ACCEPTED, Json(before))
+}
+
 pub(super) async fn connection_key(State(array): State<Array>) -> Made<KeyShape> {
     let key = blocking(move || array.connection_key()).await?;
     Ok((StatusCode::CREATED, Json(KeyShape { key: key? })))

@@ -47,6 +47,16 @@ fn render(
         status.logical_bytes,
     );
     out.single("metropod_store_stored_bytes", "Size of the stored chunks as stored.", status.stored_bytes);
+    let (space, collection) = (&status.space, &status.collection);
+    out.single("metropod_space_used_bytes", "Length of the files of chunks.", space.used_bytes);
+    if let (Some(capacity), Some(free)) = (space.capacity_bytes, space.free_bytes) {
+        out.single("metropod_space_capacity_bytes", "What files of chunks may take.", capacity);
+        out.single("metropod_space_free_bytes", "What new data may still take.", free);
+    }
+    out.single("metropod_collections", "Collections that ended well since the start.", collection.passes);
+    out.single("metropod_collections_failed", "Collections that failed since the start.", collection.failed);
+    out.single("metropod_collected_bytes", "Garbage found since the start.", collection.dead_bytes);
+    out.single("metropod_moved_bytes", "Bytes moved to give files back.", collection.moved_bytes);
     out.single("metropod_volumes", "Volumes.", volumes as u64);
     out.single("metropod_alarms", "Alarms since the start that are still kept.", alarms as u64);
     let mediator_up = u64::from(status.mediator_status == MediatorWord::Online);
@@ -156,6 +166,8 @@ mod tests {
             chunks: 0,
             logical_bytes: 0,
             stored_bytes: 0,
+            space: Default::default(),
+            collection: Default::default(),
         };
         let side = PodSide {
             name: "A".into(),

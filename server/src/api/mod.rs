@@ -37,6 +37,7 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 pub fn router(array: Array) -> Router {
     Router::new()
         .route("/api/v1/array", get(handlers::array))
+        .route("/api/v1/array/collect", post(handlers::collect))
         .route("/api/v1/array/connection-key", post(handlers::connection_key))
         .route("/api/v1/array/connections", get(handlers::connections).post(handlers::connect))
         .route("/api/v1/pods", get(handlers::pods).post(handlers::create_pod))

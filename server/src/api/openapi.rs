@@ -18,8 +18,16 @@ enum Schema {
 
 use Schema::{Many, One, Text};
 
-const OPERATIONS: [Operation; 32] = [
+const OPERATIONS: [Operation; 33] = [
     ("/api/v1/array", "get", "The array", None, 200, One("Array")),
+    (
+        "/api/v1/array/collect",
+        "post",
+        "Gives back the space of what nothing refers to; collection.answered rises when it is done",
+        None,
+        202,
+        One("Array"),
+    ),
     ("/api/v1/array/connection-key", "post", "Makes a one-time connection key", None, 201, One("Key")),
     ("/api/v1/array/connections", "get", "Connected arrays", None, 200, Many("Connection")),
     (
@@ -226,6 +234,14 @@ fn schemas() -> Value {
             "name": text, "id": text, "version": text, "listen": text, "mediator_status": mediator,
             "journal_bytes": count, "journal_budget_bytes": count, "chunks": count, "logical_bytes": count,
             "stored_bytes": count, "alarms": {"type": "array", "items": text},
+            "space": object(json!({
+                "used_bytes": count, "capacity_bytes": maybe_count, "free_bytes": maybe_count,
+                "fresh_bytes": count,
+            })),
+            "collection": object(json!({
+                "state": text, "passes": count, "failed": count, "dead_chunks": count, "dead_bytes": count,
+                "freed_segments": count, "moved_bytes": count, "answered": count, "last_pass_ms": count,
+            })),
         })),
         "Connection": object(json!({
             "name": text, "id": text, "address": text, "status": link_status, "sync_up": flag, "bulk_up": flag,

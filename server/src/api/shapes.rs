@@ -5,7 +5,8 @@
 mod requests;
 
 use metropod::{
-    ArrayStatus, ConnectionStatus, Diff, Epoch, PodSide, PodStatus, Resync, SnapshotStatus, VolumeStatus,
+    ArrayStatus, CollectionStatus, ConnectionStatus, Diff, Epoch, PodSide, PodStatus, Resync, SnapshotStatus,
+    SpaceStatus, VolumeStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +38,48 @@ pub struct ArrayShape {
     pub logical_bytes: u64,
     /// Their size as stored.
     pub stored_bytes: u64,
+    /// What files of chunks take.
+    pub space: SpaceShape,
+    /// How space comes back.
+    pub collection: CollectionShape,
     /// What needs a person's attention, the newest last.
     pub alarms: Vec<String>,
+}
+
+/// What files of chunks take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceShape {
+    /// Their length.
+    pub used_bytes: u64,
+    /// What they may take; null: as much as the file system has.
+    pub capacity_bytes: Option<u64>,
+    /// What new data may still take; null: what the file system has.
+    pub free_bytes: Option<u64>,
+    /// Stored since the last collection began.
+    pub fresh_bytes: u64,
+}
+
+/// How space comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectionShape {
+    /// `idle | due | marking | draining | cleaning | settling`.
+    pub state: String,
+    /// Collections that ended well.
+    pub passes: u64,
+    /// Collections that failed.
+    pub failed: u64,
+    /// Chunks that nothing referred to any more.
+    pub dead_chunks: u64,
+    /// Their size as stored.
+    pub dead_bytes: u64,
+    /// Files given back.
+    pub freed_segments: u64,
+    /// Bytes moved so that files could be given back.
+    pub moved_bytes: u64,
+    /// Requests for a collection that were answered.
+    pub answered: u64,
+    /// How long the last collection worked.
+    pub last_pass_ms: u64,
 }
 
 /// One connection of `array connections`.
@@ -254,7 +295,32 @@ impl ArrayShape {
             chunks: status.chunks,
             logical_bytes: status.logical_bytes,
             stored_bytes: status.stored_bytes,
+            space: status.space.into(),
+            collection: status.collection.into(),
             alarms,
+        }
+    }
+}
+
+impl From<SpaceStatus> for SpaceShape {
+    fn from(space: SpaceStatus) -> SpaceShape {
+        let SpaceStatus { used_bytes, capacity_bytes, free_bytes, fresh_bytes } = space;
+        SpaceShape { used_bytes, capacity_bytes, free_bytes, fresh_bytes }
+    }
+}
+
+impl From<CollectionStatus> for CollectionShape {
+    fn from(status: CollectionStatus) -> CollectionShape {
+        CollectionShape {
+            state: status.state.to_owned(),
+            passes: status.passes,
+            failed: status.failed,
+            dead_chunks: status.dead_chunks,
+            dead_bytes: status.dead_bytes,
+            freed_segments: status.freed_segments,
+            moved_bytes: status.moved_bytes,
+            answered: status.answered,
+            last_pass_ms: status.last_pass_ms,
         }
     }
 }

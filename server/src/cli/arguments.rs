@@ -76,6 +76,9 @@ pub struct ServeOptions {
     /// Journal budget, at least 128M
     #[arg(long, value_name = "SIZE", default_value = "1G")]
     pub journal_bytes: SizeBytes,
+    /// What stored data may take, at least 256M; the journal and some percent come on top [default: the file system's size]
+    #[arg(long, value_name = "SIZE")]
+    pub capacity: Option<SizeBytes>,
     /// Ends when stdin closes: for a parent that must not leave its children behind
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
@@ -169,6 +172,8 @@ pub enum ArrayVerb {
     },
     /// Lists connected arrays
     Connections,
+    /// Gives back the space of what was overwritten, trimmed or eradicated now, and waits until it is done
+    Collect,
 }
 
 /// Verbs of `pod`.

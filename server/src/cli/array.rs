@@ -1,5 +1,7 @@
 //! `metropod array …`.
 
+use std::time::Duration;
+
 use crate::api::shapes::{ArrayShape, ConnectionShape};
 use crate::client::rest::Client;
 
@@ -7,6 +9,9 @@ use super::arguments::{ArrayVerb, Group};
 use super::output::{Failure, Output};
 use super::size::SizeBytes;
 use super::table::Table;
+
+/// Between looks at a collection.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) fn run(group: &Group<ArrayVerb>) -> Result<(), Failure> {
     let client = Client::new(&group.remote.api)?;
@@ -21,7 +26,27 @@ pub(super) fn run(group: &Group<ArrayVerb>) -> Result<(), Failure> {
             let connected = client.connect(address, key)?;
             output.say(&connected, &format!("connected to array {}", connected.name))
         }
+        ArrayVerb::Collect => {
+            let array = collected(&client)?;
+            let used = SizeBytes(array.space.used_bytes);
+            output.say(&array, &format!("done; files of chunks take {used}"))
+        }
         ArrayVerb::Connections => output.answer(&client.connections()?, |list| listed(list)),
+    }
+}
+
+/// Asks for a collection and waits until it is over.
+fn collected(client: &Client) -> Result<ArrayShape, Failure> {
+    let before = client.collect()?.collection;
+    loop {
+        std::thread::sleep(LOOK_EVERY);
+        let array = client.array()?;
+        if array.collection.failed > before.failed {
+            return Err(Failure::new("the collection failed; see the alarms of `metropod array show`"));
+        }
+        if array.collection.answered > before.answered {
+            return Ok(array);
+        }
     }
 }
 
@@ -37,6 +62,20 @@ fn shown(array: &ArrayShape) -> Table {
     table.value("chunks", array.chunks);
     let stored = (SizeBytes(array.logical_bytes), SizeBytes(array.stored_bytes));
     table.value("stored", format_args!("{} in {}", stored.0, stored.1));
+    let used = SizeBytes(array.space.used_bytes);
+    table.value(
+        "files of chunks",
+        match array.space.capacity_bytes {
+            Some(capacity) => format!("{used} of {}", SizeBytes(capacity)),
+            None => used.to_string(),
+        },
+    );
+    let collection = &array.collection;
+    let given_back = (SizeBytes(collection.dead_bytes), collection.passes);
+    table.value(
+        "collection",
+        format!("{}; {} found dead in {} passes", collection.state, given_back.0, given_back.1),
+    );
     for alarm in &array.alarms {
         table.value("alarm", alarm);
     }

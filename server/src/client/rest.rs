@@ -98,6 +98,11 @@ impl Client {
         self.get("array")
     }
 
+    /// Asks for a collection; gives the array as it was before.
+    pub fn collect(&self) -> Result<ArrayShape, ClientError> {
+        self.send(Method::Post, "array/collect", &serde_json::json!({}))
+    }
+
     /// A one-time connection key.
     pub fn connection_key(&self) -> Result<KeyShape, ClientError> {
         self.send(Method::Post, "array/connection-key", &serde_json::json!({}))

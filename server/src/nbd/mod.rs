@@ -14,6 +14,8 @@
 
 mod encode;
 mod execute;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod handshake;
 mod options;
 mod outbox;

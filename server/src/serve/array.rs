@@ -35,6 +35,8 @@ pub fn run(options: ServeOptions) -> Result<(), Failure> {
         advertise: options.advertise,
         mediator: options.mediator,
         journal_bytes: options.journal_bytes.0,
+        capacity_bytes: options.capacity.map(|capacity| capacity.0),
+        overlay_entries: metropod::OVERLAY_ENTRIES_DEFAULT,
     })?;
     let served = runtime.block_on(serve(&array, api, nbd, until_stdin_closes));
     runtime.shutdown_background();

@@ -132,6 +132,7 @@ where
 fn told(error: metropod::IoError) -> IoError {
     match error {
         metropod::IoError::Misaligned | metropod::IoError::TooLong => IoError::Invalid,
+        metropod::IoError::Closed => IoError::Shutdown,
         metropod::IoError::Refused(refused) => match refused {
             HostError::Offline | HostError::Suspended | HostError::NoSuchVolume | HostError::Destroyed => {
                 IoError::Shutdown

@@ -64,6 +64,7 @@ struct Inner {
     in_flight: u64,
     in_flight_max: u64,
     lost: BTreeSet<Digest>,
+    read: BTreeSet<Digest>,
 }
 
 /// Nodes in memory. Every read is pending once, so that side by side is really side by side; staging checks names and that
@@ -74,6 +75,11 @@ pub struct MemoryStore(Arc<Mutex<Inner>>);
 impl MemoryStore {
     pub fn reads(&self) -> u64 {
         self.0.lock().unwrap().reads
+    }
+
+    /// Names of the nodes read since the last call.
+    pub fn take_read(&self) -> BTreeSet<Digest> {
+        std::mem::take(&mut self.0.lock().unwrap().read)
     }
 
     pub fn in_flight_max(&self) -> u64 {
@@ -121,6 +127,7 @@ impl NodeStore for MemoryStore {
         {
             let mut inner = self.0.lock().unwrap();
             inner.reads += 1;
+            inner.read.insert(name);
             inner.in_flight += 1;
             inner.in_flight_max = inner.in_flight_max.max(inner.in_flight);
         }

@@ -9,6 +9,7 @@
 //! - H3: a test's files are in a directory of its own on a real disk, removed when the test passes.
 
 mod array;
+mod attached;
 mod content;
 mod files;
 mod http;
@@ -20,6 +21,7 @@ mod ports;
 mod process;
 mod proxy;
 mod refusal;
+mod root;
 mod scratch;
 mod small_disk;
 mod stranger;
@@ -28,6 +30,7 @@ mod wait;
 mod witness;
 
 pub use array::{Array, ArrayOptions, CliRefusal, Mediator, metropod};
+pub use attached::{Attached, FileSystem};
 pub use content::{Dice, SECTOR_BYTES};
 pub use files::Files;
 pub use http::{HttpAnswer, http};

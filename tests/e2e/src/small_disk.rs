@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::root::as_root;
 use crate::scratch::Scratch;
-use crate::tools::{require_tools, run, run_ok};
+use crate::tools::{require_tools, run_ok};
 
 /// A mounted file system. Dropping it unmounts it: what uses it must be gone by then.
 #[derive(Debug)]
@@ -73,16 +74,6 @@ impl Drop for SmallDisk {
             eprintln!("{said}");
         }
     }
-}
-
-/// Runs a command as root; what it said if it failed.
-fn as_root(line: &[&str]) -> Result<(), String> {
-    let output = if rustix::process::geteuid().is_root() {
-        run(line[0], &line[1..])
-    } else {
-        run("sudo", &[&["-n"], line].concat())
-    };
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
 fn text(path: &Path) -> String {

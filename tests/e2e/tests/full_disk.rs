@@ -67,10 +67,10 @@ fn check(client: &mut NbdClient, acknowledged: u64) {
 #[test]
 fn a_full_disk_refuses_writes_loses_nothing_and_goes_on_when_there_is_room() {
     let scratch = scratch!("full-disk");
-    let mut site = site(&scratch, 352 * MIB);
+    let mut site = site(&scratch, 240 * MIB);
     let ballast: PathBuf = site.disk.path().join("ballast");
-    // Room for a journal segment, for what the journal holds that is not destaged, and for a checkpoint.
-    std::fs::write(&ballast, vec![1; 144 << 20]).unwrap();
+    // Room for the reserve of 16 MiB, for what was staged when the disk was full and the reserve had no room for, and for a write.
+    std::fs::write(&ballast, vec![1; 32 << 20]).unwrap();
     site.array.make_pod("pod1", &["vol1"], VOLUME_BYTES);
     let witness = Witness::write(&site.array, "pod1::vol1", 1);
     let mut client = site.array.open("pod1::vol1");

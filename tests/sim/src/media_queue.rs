@@ -44,7 +44,8 @@ impl IoQueue for MediaQueue {
     fn submit(&self, request: IoRequest, completion: Completion) {
         let media = {
             let mut inner = self.lock();
-            if !inner.inline {
+            // Advice takes no time and nobody waits for it.
+            if !inner.inline && !matches!(request, IoRequest::WillNeed { .. }) {
                 inner.submitted.push((request, completion));
                 return;
             }

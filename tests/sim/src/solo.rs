@@ -16,16 +16,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use metropod_core::names::{Name, SnapshotId, VolumeId};
 use metropod_core::operation::{BLOCK_BYTES, Manage};
-use metropod_core::task::Task;
+use metropod_core::task::{Finished, Task};
 use metropod_core::{
     Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, ManageError, Managed,
-    Source,
+    OverlayLimits, Source,
 };
 use metropod_dedupe::{SEGMENT_BYTES_MIN, StoreConfig};
 use metropod_journal::media::sim::SimMedia;
 use metropod_journal::media::{Durability, Io, Media};
 use metropod_journal::{Append, JournalConfig};
 use metropod_protocol::{ArrayId, PodId, RequestId, Settings, Span, Time};
+use metropod_snapshots::{Image, Rework, VolumeMap};
 
 use crate::executor::run;
 use crate::oracle::{Oracle, SECTOR_BYTES};
@@ -37,6 +38,14 @@ use things::Thing;
 
 /// Size of the volumes, in bytes: small, so that writes meet.
 const VOLUME_BYTES: u64 = 1 << 20;
+
+/// Entries of layers that runs of even seeds keep: so few that they fold all the time.
+pub const OVERLAY_ENTRIES: usize = 16;
+/// Entries that the others keep: enough for their layers to be merged.
+const OVERLAY_ENTRIES_MANY: usize = 400;
+
+/// Layers of one image that are kept.
+const OVERLAY_LAYERS: usize = 1;
 
 /// Snapshots compared at each check.
 const SNAPSHOTS_CHECKED: usize = 2;
@@ -62,6 +71,10 @@ pub struct Counts {
     pub checked_bytes: u64,
     /// Things that managers did to clones.
     pub churned: u64,
+    /// Runs of layers merged.
+    pub merges: u64,
+    /// Stacks of layers folded.
+    pub folds: u64,
     /// Passes of the collector that were waited for.
     pub collected: u64,
     /// Chunks found dead.
@@ -87,6 +100,7 @@ pub struct Solo {
     counts: Counts,
     trace: u64,
     starts: u64,
+    overlay_entries: usize,
     churning: bool,
     collecting: bool,
     held: Option<HeldRead>,
@@ -118,6 +132,7 @@ impl Solo {
             counts: Counts::default(),
             trace: seed,
             starts: 0,
+            overlay_entries: if seed.is_multiple_of(2) { OVERLAY_ENTRIES } else { OVERLAY_ENTRIES_MANY },
             churning: false,
             collecting: false,
             held: None,
@@ -140,6 +155,7 @@ impl Solo {
         for _ in 0..steps {
             self.step();
         }
+        self.ask_checkpoint();
         self.settle();
         self.check_all();
         if self.churning {
@@ -149,6 +165,33 @@ impl Solo {
             self.recount();
         }
         self.counts
+    }
+
+    /// Takes snapshots with writes between them; gives the most entries that the layers of all volumes and snapshots
+    /// had when the array was at rest, and the most layers of one.
+    pub fn many_snapshots(&mut self, snapshots: u64) -> (usize, usize) {
+        let (mut entries_max, mut layers_max) = (0, 0);
+        for number in 0..snapshots {
+            self.send_write();
+            self.send_write();
+            self.take_snapshot();
+            if number % 16 == 0 {
+                self.ask_checkpoint();
+            }
+            self.settle();
+            let pod = self.array.as_ref().and_then(|array| array.pod(POD)).expect("no power is cut");
+            let maps = pod.namespace().volumes.keys().filter_map(|id| pod.volume_map(*id));
+            let images = pod.namespace().snapshots.keys().filter_map(|id| pod.snapshot_image(*id));
+            let images = maps.map(VolumeMap::image).chain(images);
+            let mut entries = BTreeMap::new();
+            for layers in images.map(Image::layers) {
+                layers_max = layers_max.max(layers.len());
+                entries.extend(layers.iter().map(|layer| (layer.id(), layer.len())));
+            }
+            entries_max = entries_max.max(entries.values().sum());
+        }
+        self.check_all();
+        (entries_max, layers_max)
     }
 
     /// Hash over everything that happened.
@@ -251,7 +294,7 @@ impl Solo {
             Effect::Send { .. } | Effect::Mediator(_) | Effect::Sign { .. } => {
                 panic!("an array without peer and mediator sends nothing")
             }
-            Effect::StatusChanged { .. } | Effect::Alarm(_) => {}
+            Effect::StatusChanged { .. } | Effect::Alarm(_) | Effect::Disconnect { .. } => {}
         }
     }
 
@@ -286,6 +329,13 @@ impl Solo {
         let task = self.tasks.swap_remove(at);
         self.counts.flows += 1;
         let finished = run(task.future);
+        if let Finished::Upkept(Ok(upkept)) = &finished {
+            match upkept.rework {
+                Some(Rework::Merged { .. }) => self.counts.merges += 1,
+                Some(Rework::Folded { .. }) => self.counts.folds += 1,
+                _ => {}
+            }
+        }
         if !self.media.is_dark() {
             self.input(Input::Finished(finished));
         }
@@ -455,13 +505,14 @@ impl Solo {
             budget_bytes: 20 << 20,
             ..JournalConfig::new(ME.0, self.random.bits())
         };
+        let overlay = OverlayLimits { entries_max: self.overlay_entries, layers_max: OVERLAY_LAYERS };
         let mut store = StoreConfig::new(ME.0);
         let mut collect = CollectConfig::default();
         if self.collecting {
             store.segment_bytes = SEGMENT_BYTES_MIN;
             collect = CollectConfig { fresh_percent: 30, fresh_bytes_min: 200_000, clean_percent: 60 };
         }
-        ArrayConfig { me: ME, journal, store, settings: Settings::default(), collect, seed }
+        ArrayConfig { me: ME, journal, store, overlay, settings: Settings::default(), collect, seed }
     }
 
     // ---- checks

@@ -2,7 +2,7 @@
 
 use metropod_core::namespace::Limits;
 use metropod_protocol::Span;
-use metropod_sim::solo::{Counts, Solo};
+use metropod_sim::solo::{Counts, OVERLAY_ENTRIES, Solo};
 
 /// Steps of one run.
 const STEPS: u64 = 300;
@@ -44,6 +44,19 @@ fn hosts_get_the_rate_that_a_volume_is_limited_to() {
     assert!(ms(solo.time_of(Limits { iops: 0, bytes_per_s: 0 }, 200)) < 100);
 }
 
+#[test]
+fn layers_of_many_snapshots_stay_within_their_budget() {
+    for seed in [0, 2, 4, 6] {
+        let mut solo = Solo::new(seed);
+        let (entries, layers) = solo.many_snapshots(150);
+        println!("seed {seed}: {entries} entries, {layers} layers at most");
+        assert!(entries <= OVERLAY_ENTRIES + 40, "seed {seed}: {entries} entries");
+        assert!(layers <= 8, "seed {seed}: {layers} layers");
+        let counts = solo.run(100);
+        assert!(counts.folds > 50, "seed {seed}: {counts:?}");
+    }
+}
+
 fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Counts {
     let mut total = Counts::default();
     for seed in 0..seeds {
@@ -54,6 +67,8 @@ fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Co
                 std::panic::resume_unwind(panic);
             }
         };
+        total.merges += counts.merges;
+        total.folds += counts.folds;
         total.acknowledged += counts.acknowledged;
         total.crashes += counts.crashes;
         total.snapshots += counts.snapshots;
@@ -64,6 +79,7 @@ fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Co
         total.dead_chunks += counts.dead_chunks;
         total.recounts += counts.recounts;
     }
+    assert!(total.merges > seeds && total.folds > seeds, "layers are merged and folded: {total:?}");
     println!("{seeds} seeds: {total:?}");
     assert!(total.acknowledged > seeds && total.crashes > seeds, "the runs do something: {total:?}");
     total

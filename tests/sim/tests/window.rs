@@ -1,4 +1,5 @@
-//! Many busy pods on one connection: what is under way at once is bounded, whatever they have to send.
+//! Two arrays and one connection: what is under way at once is bounded, whatever pods have to send; what comes damaged is not
+//! lived with.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +8,9 @@ use bytes::Bytes;
 use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::Manage;
 use metropod_core::task::Finished;
-use metropod_core::{Array, ArrayConfig, BulkPort, Channel, CollectConfig, Command, Effect, Input, Managed};
+use metropod_core::{
+    Array, ArrayConfig, BulkPort, Channel, CollectConfig, Command, Effect, Input, Managed, OverlayLimits,
+};
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
 use metropod_journal::media::sim::SimMedia;
@@ -40,6 +43,7 @@ struct Site {
     sent: VecDeque<Bytes>,
     managed: VecDeque<Managed>,
     acknowledged: usize,
+    disconnected: Vec<Channel>,
 }
 
 /// Two arrays whose disks are quick, and a connection that can stall.
@@ -48,6 +52,8 @@ struct World {
     random: Random,
     sites: [Site; 2],
     stalled: bool,
+    /// The next long frame loses a bit on its way.
+    damaging: bool,
     /// Most bytes that were on their way from a site at once.
     most: [usize; 2],
 }
@@ -65,16 +71,18 @@ impl World {
             };
             let seed = [index as u8; 32];
             let settings = Settings::default();
+            let overlay = OverlayLimits::default();
             let (store, collect) = (StoreConfig::new(me.0), CollectConfig::default());
-            let config = ArrayConfig { me, journal, store, collect, settings, seed };
+            let config = ArrayConfig { me, journal, store, overlay, collect, settings, seed };
             let io = Io::inline(Arc::new(media.clone()));
             let array =
                 run(Array::open(config, io, Arc::new(bulk.clone()), now)).expect("an empty media opens");
             let (flows, sent, managed) = (Executor::default(), VecDeque::new(), VecDeque::new());
-            Site { array, media, flows, bulk, sent, managed, acknowledged: 0 }
+            Site { array, media, flows, bulk, sent, managed, acknowledged: 0, disconnected: Vec::new() }
         };
         let sites = [site(0), site(1)];
-        let mut world = World { now, random: Random::new(5), sites, stalled: false, most: [0; 2] };
+        let mut world =
+            World { now, random: Random::new(5), sites, stalled: false, damaging: false, most: [0; 2] };
         for (site, channel) in
             [(0, Channel::Sync), (1, Channel::Sync), (0, Channel::Bulk), (1, Channel::Bulk)]
         {
@@ -107,6 +115,7 @@ impl World {
                     Effect::Managed { result, .. } => at.managed.push_back(result.expect("it can be done")),
                     Effect::Fetch { .. } | Effect::Mediator(_) | Effect::Sign { .. } => {}
                     Effect::StatusChanged { .. } | Effect::Alarm(_) => {}
+                    Effect::Disconnect { channel, .. } => at.disconnected.push(channel),
                 }
             }
         }
@@ -129,8 +138,13 @@ impl World {
                 self.step(1 - site, Input::Frame { peer, channel: Channel::Bulk, payload });
             }
             while !self.stalled
-                && let Some(payload) = self.sites[site].sent.pop_front()
+                && let Some(mut payload) = self.sites[site].sent.pop_front()
             {
+                if self.damaging && payload.len() > 4096 {
+                    let mut bytes = payload.to_vec();
+                    *bytes.last_mut().expect("it is long") ^= 1;
+                    (payload, self.damaging) = (bytes.into(), false);
+                }
                 self.step(1 - site, Input::Frame { peer, channel: Channel::Sync, payload });
             }
         }
@@ -205,4 +219,40 @@ fn busy_pods_share_what_their_connection_can_hold() {
     for (pod, _) in pods {
         assert!((0..2).all(|site| world.shows(site, pod) == Some(Side::Online)), "nobody lost a session");
     }
+}
+
+#[test]
+fn a_pod_whose_entry_is_damaged_leaves_its_peer_and_is_brought_level() {
+    let mut world = World::new();
+    let (pod, volume) = world.stretched(1, 0);
+    world.damaging = true;
+    world.write(0, (pod, volume), 4);
+    world.until("leaving", |world| !world.damaging && world.shows(0, pod).is_none());
+    world.until("going on alone", |world| world.sites[0].acknowledged == 4);
+    world.until("a rejoin", |world| (0..2).all(|site| world.shows(site, pod) == Some(Side::Online)));
+    world.write(1, (pod, volume), 4);
+    world.until("writes there", |world| world.sites[1].acknowledged == 4);
+    assert!(world.sites[1].array.is_fit(world.now), "it may take over again");
+}
+
+#[test]
+fn what_cannot_be_understood_closes_the_connection_that_it_came_on() {
+    let mut world = World::new();
+    let (pod, _) = world.stretched(1, 0);
+    let peer = IDS[0];
+    let frames = [
+        (Channel::Sync, Bytes::from_static(b"nonsense")),
+        // The pod's, with a message that is none.
+        (Channel::Sync, [&[0][..], &pod.0, &[1, 0, 0, 0, 0xff]].concat().into()),
+        (Channel::Bulk, Bytes::from_static(b"short")),
+        (Channel::Bulk, [&pod.0[..], &[0xff; 40]].concat().into()),
+    ];
+    for (channel, payload) in frames {
+        world.step(1, Input::Frame { peer, channel, payload });
+        assert_eq!(std::mem::take(&mut world.sites[1].disconnected), [channel]);
+    }
+    // One that is whole, of a pod that is not here: the peer may know more.
+    let frame = [&[2][..], &[9; 16], &[1]].concat();
+    world.step(1, Input::Frame { peer, channel: Channel::Sync, payload: frame.into() });
+    assert!(world.sites[1].disconnected.is_empty());
 }

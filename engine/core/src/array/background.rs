@@ -1,31 +1,27 @@
-//! What runs beside the hot path: journal segments, destaging, checkpoints, folds, merges.
+//! What runs beside the hot path: journal segments, destaging, checkpoints, merges of partly written blocks.
 //!
-//! - B1: at most one flow of each kind runs (folds: one per volume), so that each flow's result can be applied to the
-//!   state it was started from.
+//! - B1: at most one flow of each kind runs, so that each flow's result can be applied to the state it was started from.
 //! - B2: a checkpoint captures all pods in one step; what it trims is what it captured, never what came later.
 //! - B3: a failed flow changes nothing; it is started again on the next occasion, not in a loop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use metropod_dedupe::{Compression, Store, reduce};
+use metropod_dedupe::{Compression, reduce};
+use metropod_journal::media::Cause;
 use metropod_journal::{Lsn, PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::{
     ArrayId, DurableState, Index, Input as MachineInput, PodId, Position, RequestId, Time,
 };
 
-use metropod_snapshots::{Image, Nodes};
-
+use super::pacing::Stage;
+use super::reserve::Reserve;
 use super::retry::{Kind, Retries};
 use super::{Array, DESTAGE_BYTES};
 use crate::catchup::{CatchUp, Flipping};
 use crate::checkpoint::{self, Checkpointed, Draft, PodDraft};
 use crate::door::{Alarm, Effect, Managed};
-use crate::names::VolumeId;
 use crate::pod::{ApplyContext, MergeRequest};
-use crate::task::{Finished, FlowError, Folded, Task, WaitsFor};
-
-/// Layers of one volume above which they are folded into its tree.
-const LAYERS_MAX: usize = 8;
+use crate::task::{Finished, FlowError, Task, WaitsFor};
 
 /// State of the background flows.
 #[derive(Default)]
@@ -41,8 +37,11 @@ pub(super) struct Background {
     pub(super) retries: Retries,
     /// A recipe whose segment could not be made yet.
     recipe: Option<SegmentRecipe>,
-    folding: BTreeSet<(PodId, VolumeId)>,
     merging: usize,
+    /// How long checkpoints take to give the journal room back, and destages to work off what is staged.
+    pub(super) checkpoint_stage: Stage,
+    pub(super) destage_stage: Stage,
+    pub(super) reserve: Reserve,
 }
 
 /// What a running checkpoint captured.
@@ -68,13 +67,13 @@ impl Background {
         !self.preparing_segment
             && !self.destaging
             && self.checkpointing.is_none()
-            && self.folding.is_empty()
             && self.merging == 0
+            && self.reserve.is_idle()
     }
 
-    /// Whether no flow is under way whose names no root shows.
+    /// Whether no checkpoint is under way, whose names no root shows.
     pub(super) fn lets_a_pass_begin(&self) -> bool {
-        self.checkpointing.is_none() && self.folding.is_empty()
+        self.checkpointing.is_none()
     }
 
     /// Asks for a checkpoint that captures what is there now; returns the number it will have at the earliest.
@@ -91,6 +90,7 @@ impl Array {
             return;
         }
         self.background.retries.pass(now);
+        self.tend_reserve();
         self.prepare_segment();
         if !self.background.destaging
             && self.background.retries.may_start(Kind::Destage)
@@ -98,6 +98,7 @@ impl Array {
                 || self.background.retries.lacks_space(Kind::Destage))
         {
             self.background.destaging = true;
+            self.background.destage_stage.begins(now, self.store.staged_bytes());
             let store = self.store.clone();
             self.run(
                 "destage",
@@ -109,29 +110,27 @@ impl Array {
             && self.background.retries.may_start(Kind::Checkpoint)
             && (self.background.wanted || (self.is_journal_pressed() && self.would_checkpoint_free()))
         {
-            self.start_checkpoint();
+            self.start_checkpoint(now);
         }
+        self.keep_layers();
     }
 
     pub(super) fn finished(&mut self, now: Time, finished: Finished) {
         match finished {
             Finished::Segment { recipe, result } => self.segment_ready(now, recipe, result),
+            Finished::ReserveMade(result) => self.reserve_made(now, result),
+            Finished::ReserveGiven(result) => self.reserve_given(now, result),
             Finished::Destaged(result) => {
                 self.background.destaging = false;
+                self.background.destage_stage.ends(now, result.is_ok());
                 self.note(now, Kind::Destage, result.err());
                 self.collection.review();
             }
             Finished::Checkpointed(Ok(done)) => self.checkpoint_done(now, *done),
             Finished::Checkpointed(Err(error)) => self.checkpoint_failed(now, error),
             Finished::Merged { pod, number, result } => self.merged(now, pod, number, result),
-            Finished::Folded { pod, volume, from, result } => {
-                self.background.folding.remove(&(pod, volume));
-                self.collection.review();
-                self.note(now, Kind::Fold, result.as_ref().err().copied());
-                if let (Ok(into), Some(found)) = (result, self.pods.get_mut(&pod)) {
-                    found.adopt_fold(volume, &from, &into);
-                }
-            }
+            Finished::Upkept(result) => self.upkept(now, result),
+            Finished::Turn => self.rework_some(),
             Finished::Marked(result) => self.marked(now, result),
             Finished::Swept(swept) => self.swept(now, swept),
             Finished::Sent { pod, round, result } => self.round_sent(now, pod, round, result),
@@ -191,9 +190,9 @@ impl Array {
                     self.after_apply(now, pod, applied);
                 }
             }
-            Err(_) => {
-                found.damaged = true;
-                self.effects.push_back(Effect::Alarm(Alarm::FlowFailed { flow: "merge" }));
+            Err(error) => {
+                self.alarm_of_chunk(error);
+                self.damaged(now, pod, Alarm::FlowFailed { flow: "merge" });
             }
         }
         self.touched.insert(pod);
@@ -204,9 +203,14 @@ impl Array {
         let was_full = self.background.retries.is_full();
         self.background.retries.note(now, kind, error);
         let is_full = self.background.retries.is_full();
-        self.review_admission |= is_full != was_full;
+        if is_full != was_full {
+            self.admission.review();
+        }
         if is_full && !was_full {
             self.effects.push_back(Effect::Alarm(Alarm::NoSpace));
+        }
+        if let Some(error) = error {
+            self.alarm_of_chunk(error);
         }
         // A full device has an alarm of its own.
         if error.is_some_and(|error| !(is_full && error.is_no_space())) {
@@ -214,7 +218,23 @@ impl Array {
         }
     }
 
+    fn alarm_of_chunk(&mut self, error: FlowError) {
+        if let FlowError::Chunk(digest) = error {
+            self.effects.push_back(Effect::Alarm(Alarm::DamagedChunk(digest)));
+        }
+    }
+
     fn prepare_segment(&mut self) {
+        // What could not be made anew may be had for nothing by now.
+        if let Some(recipe) = &mut self.background.recipe
+            && self.journal.redirect(recipe)
+        {
+            self.background.retries.may_recycle();
+        }
+        // A full device has nothing for a journal that can do without.
+        if self.background.recipe.is_some() && self.journal.makes_do() && self.background.retries.is_full() {
+            return;
+        }
         let wanted = self.background.recipe.is_some() || self.journal.wants_segment();
         let may_start = self.background.retries.may_start(Kind::Segment);
         if wanted && may_start && !self.background.preparing_segment {
@@ -234,16 +254,24 @@ impl Array {
         match result {
             Ok(spare) => {
                 self.note(now, Kind::Segment, None);
+                self.journal.grows(recipe.is_new());
                 self.journal.add_spare(spare);
             }
             Err(error) => {
+                let forgo =
+                    error.source.cause == Cause::NoSpace && recipe.is_new() && self.journal.can_make_do();
                 self.background.recipe = Some(recipe);
+                if forgo {
+                    self.journal.make_do();
+                    return self.background.retries.forgo_segment(now);
+                }
                 self.note(now, Kind::Segment, Some(FlowError::Media(error.source)));
             }
         }
     }
 
-    fn start_checkpoint(&mut self) {
+    fn start_checkpoint(&mut self, now: Time) {
+        self.background.checkpoint_stage.begins(now, self.journal.used_bytes());
         self.background.wanted = false;
         self.background.started += 1;
         let number = self.background.started;
@@ -284,6 +312,7 @@ impl Array {
             journal_from: trim,
             pods: drafts,
             places: self.layer_places.clone(),
+            run_bytes: self.run_bytes.clone(),
         };
         let (io, store) = (self.io.clone(), self.store.clone());
         self.run("checkpoint", async move {
@@ -293,8 +322,9 @@ impl Array {
 
     fn checkpoint_done(&mut self, now: Time, done: Checkpointed) {
         self.note(now, Kind::Checkpoint, None);
+        self.background.checkpoint_stage.ends(now, true);
         let Some(capture) = self.background.checkpointing.take() else { return };
-        self.layer_places = done.places;
+        (self.layer_places, self.run_bytes) = (done.places, done.run_bytes);
         for pod in self.pods.values_mut() {
             pod.born_with = pod.born_with.filter(|number| *number > done.number);
         }
@@ -309,40 +339,18 @@ impl Array {
         }
         self.journal.trim(capture.trim);
         self.commands_after_checkpoint(now, done.number);
+        self.adopt_packed(done.packed);
+        self.upkeep.want();
         self.collected_until(now, done.number);
         self.collection.review();
-        self.fold_deep_volumes();
     }
 
     fn checkpoint_failed(&mut self, now: Time, error: FlowError) {
         self.background.checkpointing = None;
+        self.background.checkpoint_stage.ends(now, false);
         // Whoever waits for a checkpoint still needs one.
         self.background.wanted = true;
         self.note(now, Kind::Checkpoint, Some(error));
-    }
-
-    fn fold_deep_volumes(&mut self) {
-        if !self.background.retries.may_start(Kind::Fold) || self.collection.is_due() {
-            return;
-        }
-        let mut deep = Vec::new();
-        for (pod, found) in &self.pods {
-            for (volume, map) in &found.maps {
-                let image = map.image();
-                if image.layers().len() > LAYERS_MAX && !self.background.folding.contains(&(*pod, *volume)) {
-                    let fork = found.fork.as_ref().and_then(|fork| fork.image.volumes.get(volume));
-                    deep.push((*pod, *volume, image.clone(), fork.cloned()));
-                }
-            }
-        }
-        for (pod, volume, from, fork) in deep {
-            self.background.folding.insert((pod, volume));
-            let nodes = self.nodes.clone();
-            self.run("fold", async move {
-                let result = fold_with_fork(&from, fork, &nodes).await.map(Box::new);
-                Finished::Folded { pod, volume, from, result }
-            });
-        }
     }
 
     pub(super) fn checkpoint_for(&mut self, request: RequestId) {
@@ -380,39 +388,4 @@ impl crate::pod::Pod {
     pub(crate) fn position_of_applied(&self) -> Position {
         self.machine.position(self.applied).expect("the last applied entry is held or is the base")
     }
-
-    /// Takes folded images in place of the layers they came from.
-    fn adopt_fold(&mut self, volume: VolumeId, from: &Image, folded: &Folded) {
-        if let Some(map) = self.maps.get_mut(&volume) {
-            // A volume that was replaced meanwhile has another base; the fold is then simply not used.
-            let _unused = map.rebase(from, &folded.into);
-        }
-        for image in self.images.values_mut() {
-            if image == from {
-                *image = folded.into.clone();
-            }
-        }
-        if let (Some(fork), Some((layered, tree))) = (&mut self.fork, &folded.fork)
-            && let Some(image) = fork.image.volumes.get_mut(&volume)
-            && image == layered
-        {
-            *image = tree.clone();
-        }
-    }
-}
-
-async fn fold_with_fork(
-    from: &Image,
-    fork: Option<Image>,
-    nodes: &Nodes<Store>,
-) -> Result<Folded, FlowError> {
-    let into = metropod_snapshots::fold(from, nodes).await?;
-    let fork = match fork {
-        Some(layered) if !layered.layers().is_empty() => {
-            let tree = metropod_snapshots::fold(&layered, nodes).await?;
-            Some((layered, tree))
-        }
-        _ => None,
-    };
-    Ok(Folded { into, fork })
 }

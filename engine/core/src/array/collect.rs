@@ -23,8 +23,8 @@ use super::Array;
 use super::retry::Kind;
 use crate::catchup::CatchUp;
 use crate::checkpoint::images_of;
-use crate::door::Managed;
-use crate::pod::Pod;
+use crate::door::{ManageError, Managed};
+use crate::pod::{Answer, Pod};
 use crate::task::{Finished, FlowError};
 
 /// A pass rests so many times as long as it took.
@@ -80,6 +80,8 @@ pub struct CollectCounts {
     pub freed_segments: u64,
     /// Length of records moved by cleaning, in bytes.
     pub moved_bytes: u64,
+    /// Requests for a pass that were answered, well or not.
+    pub answered: u64,
     /// How long the last pass took.
     pub last_pass: Span,
 }
@@ -149,11 +151,16 @@ impl Collection {
     /// When the core has to be stepped for it.
     pub(super) fn due_at(&self) -> Option<Time> {
         match self.state {
-            State::Idle if self.due => self.not_at_all_before,
+            State::Idle if self.due || self.review => self.not_at_all_before,
             State::Idle => self.not_before.filter(|_| self.suspected || self.postponed),
             State::Draining(_) => self.look_at,
             State::Marking | State::Cleaning | State::Settling(_) => None,
         }
+    }
+
+    /// Whether space may come back without anybody's doing.
+    pub(super) fn may_help(&self) -> bool {
+        self.applied || self.due || !matches!(self.state, State::Idle)
     }
 
     /// Something was applied; `eradicated`: a volume, snapshot or pod with all it held.
@@ -220,7 +227,7 @@ impl Array {
     }
 
     fn is_pass_due(&self, rested: bool) -> bool {
-        let full = self.background.retries.is_full() && self.collection.applied;
+        let full = self.lacks_space() && self.collection.applied;
         if full || !self.collection.asked.is_empty() {
             return true;
         }
@@ -245,7 +252,7 @@ impl Array {
 
     /// L1, L2.
     fn begin_pass(&mut self, now: Time) {
-        if !self.background.lets_a_pass_begin() {
+        if !self.background.lets_a_pass_begin() || !self.upkeep.is_idle() {
             return;
         }
         let Some(pass) = self.store.begin_pass() else { return };
@@ -338,6 +345,8 @@ impl Array {
         if checkpoint < awaited {
             return;
         }
+        // Whatever lacked space may have it now.
+        self.background.retries.pass(Time(u64::MAX));
         if !std::mem::take(&mut self.collection.more) {
             return self.end_collecting(now);
         }
@@ -352,9 +361,9 @@ impl Array {
         self.collection.not_before = Some(now + Span(took.0.saturating_mul(REST_FACTOR)));
         self.collection.not_at_all_before = Some(now + took.min(URGENT_REST_MAX));
         self.collection.review = true;
-        for request in std::mem::take(&mut self.collection.waiting) {
-            self.managed(request, Ok(Managed::Done));
-        }
+        // Who waits for space hears that there is none to be had.
+        self.admission.review();
+        self.answer_waiting(Ok(Managed::Done));
     }
 
     fn pass_failed(&mut self, now: Time, error: FlowError) {
@@ -364,8 +373,13 @@ impl Array {
         self.collection.not_before = Some(now + FAILED_REST);
         self.collection.not_at_all_before = Some(now + FAILED_REST);
         self.note(now, Kind::Collect, Some(error));
+        self.answer_waiting(Err(ManageError::Media));
+    }
+
+    fn answer_waiting(&mut self, answer: Answer) {
         for request in std::mem::take(&mut self.collection.waiting) {
-            self.managed(request, Err(crate::door::ManageError::Media));
+            self.collection.counts.answered += 1;
+            self.managed(request, answer.clone());
         }
     }
 }

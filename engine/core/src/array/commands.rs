@@ -17,6 +17,7 @@ use crate::namespace::{Namespace, PodImage};
 use crate::operation::{Content, Manage, Operation, Target};
 use crate::peer_message::SyncFrame;
 use crate::pod::{Answer, Parts, Pod, Waiting};
+use crate::task::Finished;
 
 /// What happens once a checkpoint is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,17 +203,23 @@ impl Array {
         let Some(mut found) = self.pods.remove(&pod) else { return };
         self.windows.note(pod, None, 0);
         self.meters.review();
+        self.admission.review();
         found.catch_up.stop();
         for read in found.reads {
             self.complete(read.request, Err(HostError::NoSuchVolume));
         }
         for (request, waiting) in found.waiting {
             match waiting {
-                Waiting::Host => self.complete(request, Err(HostError::NoSuchVolume)),
+                Waiting::Host(_) => self.complete(request, Err(HostError::NoSuchVolume)),
                 Waiting::Manage => self.managed(request, Err(ManageError::NoSuchPod)),
                 Waiting::Chore => {}
             }
         }
+        let rest = (found.maps, found.images, found.fork, found.let_go);
+        self.run("drop layers", async move {
+            drop(rest);
+            Finished::Turn
+        });
         let number = self.background.want_checkpoint();
         if let Some(request) = asked {
             self.commands.after_checkpoint(number, Then::Answer(request, Managed::Done));

@@ -8,7 +8,7 @@ use metropod_protocol::{
     Ticket, Time,
 };
 
-use super::Array;
+use super::{Array, Journaled, JournaledKind};
 use crate::door::{Alarm, Channel, Effect, HostError, ManageError};
 use crate::journal_record::{JournalRecord, stream_of};
 use crate::operation;
@@ -24,6 +24,7 @@ impl Array {
                 self.apply(now, pod);
                 self.start_receiving(now, pod);
                 self.review_reads(now, pod);
+                self.drop_let_go(pod);
             }
             self.background(now);
             self.release(now);
@@ -49,27 +50,20 @@ impl Array {
                     self.poisoned = Some(error);
                     self.effects.push_back(Effect::Alarm(Alarm::JournalPoisoned(error)));
                     self.step_all(now, &MachineInput::DiskFailed);
-                    self.review_admission = true;
+                    self.admission.review();
                 }
             }
         }
     }
 
     fn durable(&mut self, now: Time, through: Lsn) {
-        let mut reached: Vec<(PodId, Ticket)> = Vec::new();
         for pod in self.pods.values_mut() {
             pod.adopt_copies(through);
-            let mut last = None;
-            while pod.in_journal.front().is_some_and(|(lsn, _)| *lsn <= through) {
-                last = pod.in_journal.pop_front().map(|(_, ticket)| ticket);
-            }
-            if let Some(ticket) = last {
-                reached.push((pod.id, ticket));
+            if pod.in_journal.front().is_some_and(|first| first.lsn <= through) {
+                self.admission.is_due(pod.id);
             }
         }
-        for (pod, through) in reached {
-            self.step_pod(now, pod, MachineInput::Durable { through });
-        }
+        self.report(now);
     }
 
     fn drain(&mut self, now: Time, pod: PodId) {
@@ -98,7 +92,8 @@ impl Array {
             MachineEffect::CatchUpEnded => self.catch_up_ended(pod),
             MachineEffect::FellBehind { .. } => {}
             MachineEffect::StatusChanged => {
-                self.review_admission = true;
+                self.admission.review();
+                self.admission.is_due(pod);
                 self.meters.review();
                 self.effects.push_back(Effect::StatusChanged { pod });
             }
@@ -114,7 +109,16 @@ impl Array {
             _ => None,
         };
         let index = entry.index;
-        let lsn = self.push(pod, ticket, index.0, &JournalRecord::Entry { ticket, entry });
+        let kind = match &entry.body {
+            metropod_protocol::Body::Operation { descriptor, attachment }
+                if entry.origin != self.config.me =>
+            {
+                JournaledKind::Peers((descriptor.len() + attachment.len()) as u64)
+            }
+            metropod_protocol::Body::Operation { .. } => JournaledKind::Own,
+            _ => JournaledKind::State,
+        };
+        let lsn = self.push(pod, ticket, index.0, kind, &JournalRecord::Entry { ticket, entry });
         if let Some(found) = self.pods.get_mut(&pod) {
             found.entry_lsns.push_back((index, lsn));
             if index > found.applied {
@@ -127,7 +131,7 @@ impl Array {
         if let (DurableRecord::Cut { keep }, Some(found)) = (&record, self.pods.get_mut(&pod)) {
             found.cut(*keep);
         }
-        self.push(pod, ticket, 0, &JournalRecord::State { ticket, record });
+        self.push(pod, ticket, 0, JournaledKind::State, &JournalRecord::State { ticket, record });
     }
 
     /// The fork freeze: its record stands in the journal before the configuration that follows (DEFAULTS of the format).
@@ -147,7 +151,14 @@ impl Array {
         });
     }
 
-    fn push(&mut self, pod: PodId, ticket: Ticket, index: u64, record: &JournalRecord) -> Lsn {
+    fn push(
+        &mut self,
+        pod: PodId,
+        ticket: Ticket,
+        index: u64,
+        kind: JournaledKind,
+        record: &JournalRecord,
+    ) -> Lsn {
         let lsn = self.journal.push(Record {
             stream: stream_of(pod),
             index,
@@ -155,7 +166,7 @@ impl Array {
             attachment: record.attachment(),
         });
         if let Some(found) = self.pods.get_mut(&pod) {
-            found.in_journal.push_back((lsn, ticket));
+            found.in_journal.push_back(Journaled { lsn, ticket, kind });
         }
         lsn
     }
@@ -184,7 +195,8 @@ impl Array {
                 found.waiting.remove(&request);
                 self.managed(request, Err(ManageError::Offline));
             }
-            (Some(Waiting::Host), outcome) => {
+            (Some(Waiting::Host(cost)), outcome) => {
+                found.held_bytes -= *cost;
                 found.waiting.remove(&request);
                 let result = match outcome {
                     Outcome::Committed(_) => Ok(()),
@@ -234,10 +246,20 @@ impl Array {
                 false
             }
             Applied::Damaged => {
-                self.effects.push_back(Effect::Alarm(Alarm::CorruptEntry(pod)));
+                self.damaged(now, pod, Alarm::CorruptEntry(pod));
                 false
             }
         }
+    }
+
+    /// A pod that cannot go on here. It must not take over, and what it reports durable no more makes its peer leave it
+    /// behind; brought level it is sound again. Until then it pins the journal no further than by what was under way.
+    pub(super) fn damaged(&mut self, now: Time, pod: PodId, alarm: Alarm) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        found.damaged = true;
+        self.admission.review();
+        self.effects.push_back(Effect::Alarm(alarm));
+        self.step_pod(now, pod, MachineInput::DiskFailed);
     }
 
     fn note_applied(&mut self, pod: PodId) {
@@ -252,9 +274,13 @@ impl Array {
             return;
         }
         found.review_chores(now);
+        if found.maps.values().any(|map| map.image().layers().len() > self.config.overlay.layers_max) {
+            // Snapshots may be taken far more often than checkpoints.
+            self.upkeep.want();
+        }
         // Of what waits, some may be refused by now.
         self.meters.review();
-        self.review_admission = true;
+        self.admission.review();
         let preferred = found.namespace.preferred;
         // An invitation is news once: a link that is up already must not be said to be up again, it would end the session.
         let invited = found.invites().filter(|_| found.machine.setup().peer.is_none());

@@ -29,6 +29,9 @@ const BURST: Span = Span::millis(50);
 /// Requests that may wait for one volume's meter; more are refused.
 const WAITING_MAX: usize = 1 << 14;
 
+/// What a waiting read counts among what waits, in bytes.
+const READ_BYTES: u64 = 256;
+
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
 
@@ -59,6 +62,14 @@ impl Waiting {
             // Zeroing moves nothing, whatever its length.
             Waiting::Host(..) => Cost::of(0),
             Waiting::Read(read) => Cost::of(read.length),
+        }
+    }
+
+    /// What it counts among what waits.
+    fn bytes(&self) -> u64 {
+        match self {
+            Waiting::Host(_, operation) => operation.cost(),
+            Waiting::Read(_) => READ_BYTES,
         }
     }
 
@@ -149,7 +160,7 @@ impl Array {
             meter.charge(now, limits, waiting.cost());
             return self.go(now, pod, waiting);
         }
-        if meter.line.len() >= WAITING_MAX {
+        if meter.line.len() >= WAITING_MAX || !self.admission.hold(pod, waiting.bytes()) {
             return self.complete(waiting.request(), Err(HostError::Busy));
         }
         meter.line.push_back(waiting);
@@ -203,6 +214,7 @@ impl Array {
                 if held {
                     meter.charge(now, limits, waiting.cost());
                 }
+                self.admission.let_go(pod, waiting.bytes());
                 self.go_after_waiting(now, pod, waiting);
             }
         }
@@ -215,10 +227,12 @@ impl Array {
     }
 
     /// Takes a request out of line; says whether it was there.
-    pub(super) fn leave_line(&mut self, request: RequestId) -> bool {
-        for meter in self.meters.meters.values_mut() {
+    pub(super) fn leave_line(&mut self, pod: PodId, request: RequestId) -> bool {
+        let volumes = (pod, VolumeId(0))..=(pod, VolumeId(u64::MAX));
+        for (_, meter) in self.meters.meters.range_mut(volumes) {
             if let Some(at) = meter.line.iter().position(|waiting| waiting.request() == request) {
-                meter.line.remove(at);
+                let left = meter.line.remove(at);
+                self.admission.let_go(pod, left.map_or(0, |waiting| waiting.bytes()));
                 return true;
             }
         }

@@ -7,8 +7,10 @@
 //! - A2: what a machine hands out with a ticket goes into the one journal in that order; it is reported durable only
 //!   when the journal says so.
 //! - A3: nothing a checkpoint wrote is relied on, and nothing it replaces is dropped, before it is durable.
-//! - A4: host writes wait outside the machines while staged payload or the journal exceeds its bound.
+//! - A4: host writes wait outside the machines, longer the less room journal and staging have left, and while the maps'
+//!   layers exceed their bound or space is being given back.
 
+mod admission;
 mod background;
 mod closing;
 mod collect;
@@ -16,10 +18,13 @@ mod commands;
 mod effects;
 mod limits;
 mod open;
+mod pacing;
 mod peers;
 mod requests;
+mod reserve;
 mod retry;
 mod room;
+mod upkeep;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,18 +37,18 @@ use metropod_protocol::{
     ArrayId, Input as MachineInput, MediatorId, PodId, RequestId, Settings, Setup, Time,
 };
 
-use metropod_snapshots::Nodes;
+use metropod_snapshots::{Limits, Nodes};
 
 use crate::array::closing::Closing;
 use crate::array::windows::Windows;
-use crate::checkpoint::LayerPlaces;
+use crate::checkpoint::{LayerPlaces, RunBytes};
 use crate::door::{Channel, Effect, Input};
 use crate::frozen::GivenOut;
 use crate::layer_ids::LayerIds;
 use crate::names::Name;
-use crate::operation::Operation;
 use crate::pod::Pod;
 
+pub(crate) use admission::{Journaled, Kind as JournaledKind};
 pub use collect::{CollectConfig, CollectCounts, Swept};
 pub use open::OpenError;
 pub use peers::BulkPort;
@@ -63,6 +68,8 @@ pub struct ArrayConfig {
     pub journal: JournalConfig,
     /// Store sizes.
     pub store: metropod_dedupe::StoreConfig,
+    /// What layers of maps may take in memory.
+    pub overlay: Limits,
     /// When space is collected.
     pub collect: CollectConfig,
     /// Timers.
@@ -86,14 +93,14 @@ pub struct Array {
     seeds_drawn: u64,
     links: BTreeSet<(ArrayId, Channel)>,
     mediator: Option<MediatorId>,
-    admission: VecDeque<(RequestId, PodId, Operation)>,
-    /// What may be said to waiting requests has changed.
-    review_admission: bool,
+    admission: admission::Admission,
     meters: limits::Meters,
     background: background::Background,
     collection: collect::Collection,
     frozen: GivenOut,
-    layer_places: LayerPlaces,
+    upkeep: upkeep::Upkeep,
+    layer_places: Arc<LayerPlaces>,
+    run_bytes: RunBytes,
     commands: commands::Pending,
     poisoned: Option<MediaError>,
     next_round: u64,
@@ -151,6 +158,7 @@ impl Array {
                 self.collection.due_at(),
                 self.closing.due_at(),
                 self.meters.opens_at(),
+                self.admission.opens_at(),
             ])
             .flatten()
             .min()
@@ -215,6 +223,7 @@ impl Array {
     /// Whether nothing runs in the background and everything handed to the journal is durable.
     pub fn is_quiet(&self) -> bool {
         self.background.is_idle()
+            && self.upkeep.is_idle()
             && self.collection.is_idle()
             && self.pods.values().all(|pod| pod.in_journal.is_empty())
     }

@@ -15,16 +15,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use metropod_dedupe::Store;
-use metropod_journal::media::{Cause, Create, Io, MediaError, Open};
+use metropod_journal::media::{Cause, Create, FileId, Io, MediaError, Open};
 use metropod_journal::{JournalConfig, Lsn, Record};
 use metropod_protocol::{ArrayId, Index, Machine, PodId, Replay, RestartError, Time};
 use metropod_snapshots::{Layer, LayerId, Nodes};
 
 use super::closing::Closing;
 use super::room::in_order;
+use super::upkeep::Upkeep;
 use super::windows::Windows;
 use super::{Array, ArrayConfig, BulkPort, background::Background, commands::Pending};
-use crate::checkpoint::{self, CURRENT, LayerPlaces, PodDraft};
+use crate::checkpoint::{self, CURRENT, LayerPlace, LayerPlaces, PodDraft};
 use crate::codec::DecodeError;
 use crate::frozen::GivenOut;
 use crate::journal_record::JournalRecord;
@@ -195,13 +196,14 @@ impl Array {
             seeds_drawn: 0,
             links: BTreeSet::new(),
             mediator: None,
-            admission: VecDeque::new(),
-            review_admission: false,
+            admission: super::admission::Admission::default(),
             meters: super::limits::Meters::default(),
             background: Background::after(found.number),
             collection: super::collect::Collection::default(),
             frozen: GivenOut::default(),
-            layer_places: found.places,
+            upkeep: Upkeep::default(),
+            run_bytes: checkpoint::run_bytes_of(&found.places),
+            layer_places: Arc::new(found.places),
             commands: Pending::default(),
             poisoned: None,
             next_round: first_round(&config.seed),
@@ -213,6 +215,7 @@ impl Array {
         for draft in found.pods {
             let replayed = replaying.remove(&draft.id).expect("every pod of the manifest is replayed");
             array.restart_pod(now, draft, replayed)?;
+            array.upkeep.want();
         }
         array.pump(now);
         Ok(array)
@@ -353,32 +356,51 @@ async fn read_layers(
     me: ArrayId,
     places: &LayerPlaces,
 ) -> Result<BTreeMap<LayerId, Arc<Layer>>, OpenError> {
-    let mut runs: BTreeMap<u64, bytes::Bytes> = BTreeMap::new();
-    let mut layers = BTreeMap::new();
+    let mut runs: BTreeMap<u64, Vec<(LayerId, LayerPlace)>> = BTreeMap::new();
     for (id, place) in places {
-        let run = place.run;
+        runs.entry(place.run).or_default().push((*id, *place));
+    }
+    let mut layers = BTreeMap::new();
+    for (run, places) in runs {
+        let file =
+            match io.open(&checkpoint::run_name(run), Open { create: Create::Never, direct: false }).await {
+                Ok(file) => file,
+                Err(MediaError { cause: Cause::NotFound, .. }) => return Err(OpenError::NoRun { run }),
+                Err(error) => return Err(error.into()),
+            };
+        let result = read_run(io, file, me, run, &places, &mut layers).await;
+        io.close(file).await;
+        result?;
+    }
+    Ok(layers)
+}
+
+/// Reads layers of one file, one at a time: a file may be as large as memory allows for all of them.
+async fn read_run(
+    io: &Io,
+    file: FileId,
+    me: ArrayId,
+    run: u64,
+    places: &[(LayerId, LayerPlace)],
+    layers: &mut BTreeMap<LayerId, Arc<Layer>>,
+) -> Result<(), OpenError> {
+    let length = io.length(file).await?;
+    let head = io.read(file, 0, length.min(run_file::HEAD_BYTES) as usize).await?;
+    run_file::check(&head, me, run).map_err(|fault| OpenError::Run { run, fault })?;
+    for (id, place) in places {
         let damaged = || OpenError::Layer { id: id.0, run };
-        let bytes = match runs.get(&run) {
-            Some(bytes) => bytes.clone(),
-            None => {
-                let bytes = read_file(io, &checkpoint::run_name(run)).await?;
-                let bytes = bytes.ok_or(OpenError::NoRun { run })?;
-                run_file::check(&bytes, me, run).map_err(|fault| OpenError::Run { run, fault })?;
-                runs.insert(run, bytes.clone());
-                bytes
-            }
-        };
         let end = place.offset.checked_add(place.length).ok_or_else(damaged)?;
-        if end > bytes.len() as u64 {
+        if end > length {
             return Err(damaged());
         }
-        let layer = Layer::decode(&bytes[place.offset as usize..end as usize]).map_err(|_| damaged())?;
+        let bytes = io.read(file, place.offset, place.length as usize).await?;
+        let layer = Layer::decode(&bytes).map_err(|_| damaged())?;
         if layer.id() != *id {
             return Err(damaged());
         }
         layers.insert(*id, Arc::new(layer));
     }
-    Ok(layers)
+    Ok(())
 }
 
 async fn read_file(io: &Io, path: &str) -> Result<Option<bytes::Bytes>, OpenError> {

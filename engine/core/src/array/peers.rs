@@ -68,13 +68,12 @@ impl Array {
                 }
                 Ok(SyncFrame::Invite(pod, name)) => self.invited(now, peer, pod, name),
                 Ok(SyncFrame::InviteAnswer(pod, accepted)) => self.invite_answered(now, peer, pod, accepted),
-                Err(_) => {}
+                Err(_) => self.bad_frame(peer, channel),
             },
-            Channel::Bulk => {
-                if let Ok((pod, message)) = decode_bulk(payload) {
-                    self.bulk_frame(now, peer, pod, message);
-                }
-            }
+            Channel::Bulk => match decode_bulk(payload) {
+                Ok((pod, message)) => self.bulk_frame(now, peer, pod, message),
+                Err(_) => self.bad_frame(peer, channel),
+            },
         }
     }
 
@@ -82,9 +81,16 @@ impl Array {
         if self.pods.get(&pod).and_then(|found| found.peer()) != Some(peer) {
             return;
         }
-        if let Ok(message) = Message::decode(head, attachment) {
-            self.step_pod(now, pod, MachineInput::Receive(message));
+        match Message::decode(head, attachment) {
+            Ok(message) => self.step_pod(now, pod, MachineInput::Receive(message)),
+            Err(_) => self.bad_frame(peer, Channel::Sync),
         }
+    }
+
+    /// What a peer sent makes no sense. What it meant is not known, so nothing that follows is worth reading.
+    fn bad_frame(&mut self, peer: ArrayId, channel: Channel) {
+        self.effects.push_back(Effect::Alarm(Alarm::BadFrame(peer)));
+        self.effects.push_back(Effect::Disconnect { peer, channel });
     }
 
     fn pods_with(&self, peer: ArrayId) -> Vec<PodId> {
@@ -194,7 +200,9 @@ impl Array {
         match result {
             Ok(()) => {
                 let config = found.fork.as_ref().map_or(sending.to.config, |fork| fork.config);
-                found.fork = Some(ForkPoint { config, at: sending.to, image: sending.image, touched: None });
+                let point = ForkPoint { config, at: sending.to, image: sending.image, touched: None };
+                found.set_fork(Some(point));
+                self.touched.insert(pod);
                 found.catch_up_with = Some((sending.peer, sending.to));
                 if now.since(sending.began) < ROUND_SHORT {
                     found.catch_up = CatchUp::Suffix { peer: sending.peer };
@@ -207,7 +215,8 @@ impl Array {
             Err(error) => {
                 if error == FlowError::MissingBase {
                     // The joiner is not where the fork point says: begin from nothing, it costs names, not content.
-                    found.fork = None;
+                    found.set_fork(None);
+                    self.touched.insert(pod);
                 }
                 found.round_retry_at = Some(now + ROUND_RETRY_AFTER);
                 self.effects.push_back(Effect::Alarm(Alarm::TransferFailed(pod)));
@@ -219,7 +228,9 @@ impl Array {
 
     fn bulk_frame(&mut self, now: Time, peer: ArrayId, pod: PodId, message: Bytes) {
         let Some(found) = self.pods.get_mut(&pod).filter(|found| found.peer() == Some(peer)) else { return };
-        let Ok(message) = transfer::Message::decode(message) else { return };
+        let Ok(message) = transfer::Message::decode(message) else {
+            return self.bad_frame(peer, Channel::Bulk);
+        };
         if let transfer::Body::Begin(begin) = message.body {
             if found.machine.out_of_sync().is_some() {
                 found.catch_up.stop();
@@ -245,6 +256,12 @@ impl Array {
         let Some(found) = self.pods.get_mut(&pod) else { return };
         let Some(Announced { peer, begin, inbox }) = found.begin.take() else { return };
         if begin.from.is_some_and(|(from, _)| found.applied < from.index) {
+            if found.damaged {
+                // It never gets there: the round has to bring everything.
+                let body = transfer::Body::Abort(AbortReason::MissingBase);
+                self.pod_port(peer, pod).send(transfer::Message { round: begin.round, body });
+                return;
+            }
             found.begin = Some(Announced { peer, begin, inbox });
             return;
         }
@@ -315,6 +332,9 @@ impl Array {
         // The machine may know more than the image holds by now; then this copy stays what it is, and the next
         // manifest says so.
         if found.machine.position(to.index) == Some(to) {
+            if std::mem::take(&mut found.damaged) && self.poisoned.is_none() {
+                found.machine.step(now, MachineInput::DiskMended);
+            }
             found.rebase(image, to.index);
             found.review_chores(now);
             self.meters.review();

@@ -2,11 +2,14 @@
 
 use metropod_protocol::{Input as MachineInput, PodId, RequestId, Serving, Time};
 
-use super::{Array, STAGED_BYTES_MAX};
+use super::Array;
 use crate::door::{Effect, HostError, Source};
 use crate::fetch::Fetch;
 use crate::operation::Operation;
 use crate::pod::{ParkedRead, ReadGate, Waiting};
+
+/// Segments that new data leaves beside the reserve: one that is written to, and one to be begun.
+const SPARE_SEGMENTS: u64 = 2;
 
 impl Array {
     pub(super) fn host(&mut self, now: Time, request: RequestId, pod: PodId, operation: Operation) {
@@ -14,14 +17,6 @@ impl Array {
             return self.complete(request, Err(error));
         }
         self.meter_host(now, request, pod, operation);
-    }
-
-    pub(super) fn host_metered(&mut self, now: Time, request: RequestId, pod: PodId, operation: Operation) {
-        if self.admission.is_empty() && self.has_room() {
-            self.submit_host(now, request, pod, &operation);
-        } else {
-            self.admission.push_back((request, pod, operation));
-        }
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -60,11 +55,7 @@ impl Array {
     }
 
     pub(super) fn withdraw(&mut self, now: Time, pod: PodId, request: RequestId) {
-        if let Some(at) = self.admission.iter().position(|(waiting, _, _)| *waiting == request) {
-            self.admission.remove(at);
-            return self.complete(request, Err(HostError::Withdrawn));
-        }
-        if self.leave_line(request) {
+        if self.admission.leave(pod, request) || self.leave_line(pod, request) {
             return self.complete(request, Err(HostError::Withdrawn));
         }
         let Some(found) = self.pods.get_mut(&pod) else { return };
@@ -74,25 +65,6 @@ impl Array {
         }
         if found.waiting.contains_key(&request) {
             self.step_pod(now, pod, MachineInput::Withdraw { request });
-        }
-    }
-
-    /// Lets waiting writes in while there is room (A4); those that are refused by now hear it whether or not there is.
-    pub(super) fn admit(&mut self, now: Time) {
-        if std::mem::take(&mut self.review_admission) {
-            for (request, pod, operation) in std::mem::take(&mut self.admission) {
-                match self.check_host(now, pod, &operation) {
-                    Ok(()) => self.admission.push_back((request, pod, operation)),
-                    Err(error) => self.complete(request, Err(error)),
-                }
-            }
-        }
-        while self.has_room() {
-            let Some((request, pod, operation)) = self.admission.pop_front() else { return };
-            match self.check_host(now, pod, &operation) {
-                Ok(()) => self.submit_host(now, request, pod, &operation),
-                Err(error) => self.complete(request, Err(error)),
-            }
         }
     }
 
@@ -126,8 +98,9 @@ impl Array {
         if found.damaged {
             return Err(HostError::Media);
         }
-        // A full device: what cannot be stored is refused rather than held for ever; reads and trims go on.
-        if self.background.retries.is_full() && matches!(operation, Operation::Write { .. }) {
+        // Full: what cannot be stored is refused rather than held for ever; reads and trims go on. While space may still be
+        // given back it is held (`has_room`).
+        if matches!(operation, Operation::Write { .. }) && self.lacks_space() && !self.collection.may_help() {
             return Err(HostError::NoSpace);
         }
         let read = ParkedRead {
@@ -145,14 +118,19 @@ impl Array {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.store.staged_bytes() < STAGED_BYTES_MAX && self.has_journal_room()
+    /// Whether the device is full, or the capacity but for what keeps the array going.
+    pub(super) fn lacks_space(&self) -> bool {
+        let room = self.store.room();
+        let margin = SPARE_SEGMENTS * u64::from(self.config.store.segment_bytes);
+        self.background.retries.is_full() || room.free_bytes < room.staged_bytes.saturating_add(margin)
     }
 
-    fn submit_host(&mut self, now: Time, request: RequestId, pod: PodId, operation: &Operation) {
+    pub(super) fn submit_host(&mut self, now: Time, request: RequestId, pod: PodId, operation: &Operation) {
         let (descriptor, attachment) = operation.encode();
         if let Some(found) = self.pods.get_mut(&pod) {
-            found.waiting.insert(request, Waiting::Host);
+            let cost = operation.cost();
+            found.held_bytes += cost;
+            found.waiting.insert(request, Waiting::Host(cost));
         }
         self.step_pod(now, pod, MachineInput::Submit { request, descriptor, attachment });
     }

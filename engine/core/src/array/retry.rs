@@ -12,6 +12,9 @@ use crate::task::FlowError;
 /// How long a failed flow rests before it is tried again.
 const RETRY_AFTER: Span = Span::millis(500);
 
+/// How long the reserve rests, and a journal that cannot grow: each try writes until the device is full.
+const RETRY_LONG: Span = Span::millis(2_000);
+
 /// Kinds of flows that are started again by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -19,6 +22,7 @@ pub(super) enum Kind {
     Destage,
     Checkpoint,
     Fold,
+    Reserve,
     Collect,
 }
 
@@ -36,6 +40,7 @@ impl Kind {
             Kind::Destage => "destage",
             Kind::Checkpoint => "checkpoint",
             Kind::Fold => "fold",
+            Kind::Reserve => "reserve",
             Kind::Collect => "collect",
         }
     }
@@ -50,6 +55,7 @@ impl Retries {
     /// Notes how a flow ended.
     pub(super) fn note(&mut self, now: Time, kind: Kind, error: Option<FlowError>) {
         match error {
+            Some(_) if kind == Kind::Reserve => self.rests_until.insert(kind, now + RETRY_LONG),
             Some(_) => self.rests_until.insert(kind, now + RETRY_AFTER),
             None => self.rests_until.remove(&kind),
         };
@@ -57,6 +63,28 @@ impl Retries {
             Some(error) if error.is_no_space() && kind.is_needed_for_writes() => self.no_space.insert(kind),
             _ => self.no_space.remove(&kind),
         };
+    }
+
+    /// The journal cannot grow and can do without: that holds nobody up.
+    pub(super) fn forgo_segment(&mut self, now: Time) {
+        self.rests_until.insert(Kind::Segment, now + RETRY_LONG);
+        self.no_space.remove(&Kind::Segment);
+    }
+
+    /// A recycled segment costs no space.
+    pub(super) fn may_recycle(&mut self) {
+        self.rests_until.remove(&Kind::Segment);
+    }
+
+    /// There may be space now for what lacks it.
+    pub(super) fn hurry(&mut self) {
+        let lacking = &self.no_space;
+        self.rests_until.retain(|kind, _| *kind == Kind::Reserve || !lacking.contains(kind));
+    }
+
+    /// Whether another kind last failed for want of space.
+    pub(super) fn lacks_other_than(&self, kind: Kind) -> bool {
+        self.no_space.iter().any(|lacking| *lacking != kind)
     }
 
     /// Forgets what has passed (Y2).

@@ -1,38 +1,55 @@
 //! Room in the one journal that all pods share: what a checkpoint would let go of, and copying forward what pins it.
 //!
 //! ```text
-//! half full ── a checkpoint would free a segment ──► checkpoint
+//! a quarter full ── a checkpoint would free a segment ──► checkpoint
 //!           └─ it would not: some pod's old records pin it ──► those entries are pushed again ── durable ──► checkpoint
 //! ```
 //! - R1: a record is let go of only when a durable manifest contains it, or when a copy of it is durable further on.
 //! - R2: a paused pod or a peer that lags pins the journal up to a bound; other pods go on. Entries that a joiner still
-//!   needs are kept while less than [`JOINER_SHARE`] of the budget is used; then it gets another round instead.
+//!   needs are kept while less than [`JOINER_SHARE`] of the room is used; then it gets another round instead.
 //! - R3: replay takes an entry once, whether it finds the first record of it or a copy.
+//! - R4: hosts' writes never take the last of the budget: it is for a peer's window of entries, which come unasked, and for
+//!   state records, without which a pod could neither leave its peer nor go on alone.
 
 use std::collections::VecDeque;
 
 use metropod_journal::{Lsn, Record};
+use metropod_protocol::settings::CONNECTION_WINDOW_BYTES;
 use metropod_protocol::{Index, PodId, Ticket};
 
 use super::Array;
+use super::pacing::Gauge;
+use crate::door::Channel;
 use crate::journal_record::{JournalRecord, stream_of};
 use crate::pod::Pod;
 
-/// Share of the budget at which a checkpoint starts.
-const CHECKPOINT_SHARE: (u64, u64) = (1, 2);
+/// Share of the room at which a checkpoint starts: it is to end before writes are delayed, at half of it.
+const CHECKPOINT_SHARE: (u64, u64) = (1, 4);
 
-/// Share of the budget above which nothing is kept for a joiner (R2).
-const JOINER_SHARE: (u64, u64) = (3, 4);
+/// Share of the room above which nothing is kept for a joiner (R2).
+const JOINER_SHARE: (u64, u64) = (2, 5);
 
-/// Share of the budget above which host writes wait.
-const ADMISSION_SHARE: (u64, u64) = (9, 10);
+/// Journal kept for state records (R4), in bytes.
+const STATE_BYTES: u64 = 4 << 20;
+
+/// Journal kept for what one peer may send unasked (R4), in bytes: its window, one entry, and what its hosts wait for here.
+const PEER_BYTES: u64 = 2 * CONNECTION_WINDOW_BYTES as u64 + (2 << 20);
+
+/// Least share of the budget that stays for hosts' writes.
+const ROOM_SHARE: (u64, u64) = (3, 4);
+
+/// Journal that one record stands for, in bytes: with fewer on average recovery would take longer than reading it does.
+const RECORD_BYTES: u64 = 1 << 10;
 
 /// Share of the budget that the entries of one pod that are copied forward may take.
 const COPY_SHARE: (u64, u64) = (1, 8);
 
+/// The same for a damaged pod, which moves no further by itself: all that can have been under way.
+const COPY_SHARE_DAMAGED: (u64, u64) = (1, 2);
+
 const _: () = {
     assert!(CHECKPOINT_SHARE.0 * JOINER_SHARE.1 < JOINER_SHARE.0 * CHECKPOINT_SHARE.1);
-    assert!(JOINER_SHARE.0 * ADMISSION_SHARE.1 < ADMISSION_SHARE.0 * JOINER_SHARE.1);
+    assert!(2 * JOINER_SHARE.0 < JOINER_SHARE.1, "nothing is delayed for a joiner");
 };
 
 impl Array {
@@ -41,9 +58,22 @@ impl Array {
         self.uses_share(CHECKPOINT_SHARE)
     }
 
-    /// Whether host writes may use the journal.
-    pub(super) fn has_journal_room(&self) -> bool {
-        !self.uses_share(ADMISSION_SHARE)
+    /// Bytes and records of the journal, and how much there may be before hosts' writes wait (R4).
+    pub(super) fn journal_gauges(&self) -> [Gauge; 2] {
+        let budget = self.journal.budget_bytes();
+        let used = self.journal.used_bytes() + self.journal.queued_bytes();
+        let records = self.journal.next_lsn().0 - self.journal.oldest().0;
+        let bytes = Gauge { used, room: self.journal_room() };
+        [bytes, Gauge { used: records, room: budget / RECORD_BYTES }]
+    }
+
+    /// Journal that hosts' writes may take, in bytes.
+    fn journal_room(&self) -> u64 {
+        let budget = self.journal.budget_bytes();
+        let peers = self.links.iter().filter(|(_, channel)| *channel == Channel::Sync).count() as u64;
+        let kept = STATE_BYTES.min(budget / 32) + peers.saturating_mul(PEER_BYTES);
+        let (share, whole) = ROOM_SHARE;
+        budget.saturating_sub(kept).max(budget / whole * share)
     }
 
     /// Whether a manifest's base leaves a joiner what it needs (R2).
@@ -52,7 +82,7 @@ impl Array {
     }
 
     fn uses_share(&self, (share, whole): (u64, u64)) -> bool {
-        self.journal.used_bytes() >= self.journal.budget_bytes() / whole * share
+        self.journal_gauges().iter().any(|gauge| gauge.used >= gauge.room / whole * share)
     }
 
     /// Whether a checkpoint of now would free a segment. If one pod's old entries prevent it, they are copied forward.
@@ -81,8 +111,11 @@ impl Array {
 
     /// Pushes the entries after `base` again, unless that is under way or they are too many.
     fn copy_forward(&mut self, pod: PodId, base: Index) {
-        let (share, whole) = COPY_SHARE;
-        let bytes_max = self.journal.budget_bytes() / whole * share;
+        let damaged = self.pods.get(&pod).is_some_and(|found| found.damaged);
+        let (share, whole) = if damaged { COPY_SHARE_DAMAGED } else { COPY_SHARE };
+        let budget = self.journal.budget_bytes();
+        let left = budget.saturating_sub(self.journal_gauges()[0].used + STATE_BYTES.min(budget / 32));
+        let bytes_max = (budget / whole * share).min(left);
         let Some(found) = self.pods.get_mut(&pod) else { return };
         // A peer that catches up moves by itself.
         if !found.copies.is_empty() || found.applied > base {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use metropod_dedupe::{Domain, Reduced, Store, verify};
+use metropod_dedupe::{Domain, Reduced, Store, verify_blocks};
 use metropod_protocol::{Body, Entry, Index, RequestId};
 use metropod_snapshots::{Nodes, Slot};
 
@@ -12,6 +12,9 @@ use crate::fetch::Fetch;
 use crate::names::VolumeId;
 use crate::operation::{BLOCK_BYTES, Operation, Piece, shares};
 use crate::pod::Answer;
+
+/// Pieces checked together: as many as one call hashes side by side.
+const VERIFY_PIECES: usize = 16;
 
 /// What applying needs from the array.
 pub struct ApplyContext<'a> {
@@ -64,7 +67,8 @@ impl Pod {
         }
         let next = self.applied.next();
         let entry = self.machine.entry(next).expect("committed entries after `applied` are held").clone();
-        match self.operation_of(&entry) {
+        let operation = if self.is_sound(next) { self.operation_of(&entry) } else { Err(()) };
+        match operation {
             Err(()) => {
                 self.damaged = true;
                 Applied::Damaged
@@ -101,16 +105,43 @@ impl Pod {
     fn operation_of(&self, entry: &Entry) -> Result<Option<Operation>, ()> {
         let Body::Operation { descriptor, attachment } = &entry.body else { return Ok(None) };
         let operation = Operation::decode(descriptor.clone(), attachment.clone()).map_err(|_| ())?;
-        if entry.origin != self.me
-            && let Operation::Write { pieces, .. } = &operation
-        {
-            for piece in pieces {
-                if let Piece::Data { digest, payload } = piece {
-                    verify(Domain::Data, digest, payload).map_err(|_| ())?;
-                }
-            }
-        }
         Ok(Some(operation))
+    }
+
+    /// Whether the content of an entry about to be applied is what its digests say. What the other array took in is
+    /// checked once; entries that are committed behind it are checked with it, so that blocks are hashed side by side.
+    fn is_sound(&mut self, next: Index) -> bool {
+        if next > self.verified {
+            let (through, unsound) = self.verify_from(next);
+            (self.verified, self.unsound) = (through, unsound);
+        }
+        self.unsound != Some(next)
+    }
+
+    /// Checks entries from `next` on until [`VERIFY_PIECES`] pieces are; gives the last one checked and the first unsound one.
+    fn verify_from(&self, next: Index) -> (Index, Option<Index>) {
+        let mut pieces: Vec<(Index, metropod_dedupe::Digest, metropod_dedupe::Payload)> = Vec::new();
+        let (mut through, mut index) = (next, next);
+        while index <= self.committed
+            && pieces.len() < VERIFY_PIECES
+            && let Some(entry) = self.machine.entry(index)
+        {
+            if entry.origin != self.me
+                && let Body::Operation { descriptor, attachment } = &entry.body
+                && let Ok(Operation::Write { pieces: found, .. }) =
+                    Operation::decode(descriptor.clone(), attachment.clone())
+            {
+                pieces.extend(found.into_iter().filter_map(|piece| match piece {
+                    Piece::Data { digest, payload } => Some((index, digest, payload)),
+                    _ => None,
+                }));
+            }
+            through = index;
+            index = index.next();
+        }
+        let sound = verify_blocks(pieces.iter().map(|(_, digest, payload)| (digest, payload)));
+        let unsound = pieces.iter().zip(sound).find(|(_, sound)| !sound).map(|((index, _, _), _)| *index);
+        (through.min(unsound.unwrap_or(through)), unsound)
     }
 
     fn apply_operation(

@@ -57,7 +57,7 @@ impl Pod {
         self.check_quota(size_bytes - before)?;
         let mut map = VolumeMap::from_image(self.image_of(from));
         map.resize(size_bytes).map_err(|_| ManageError::BadSize)?;
-        self.maps.insert(volume, map);
+        self.let_go.extend(self.maps.insert(volume, map));
         self.dropped_content = true;
         self.used_volume(volume)?.size_bytes = size_bytes;
         Ok(Managed::Done)
@@ -111,13 +111,14 @@ impl Pod {
             Target::Pod => self.gone = true,
             Target::Volume(volume) => {
                 self.namespace.volumes.remove(&volume);
-                self.maps.remove(&volume);
+                self.let_go.extend(self.maps.remove(&volume));
                 self.namespace.snapshots.retain(|id, _| id.volume != volume);
-                self.images.retain(|id, _| id.volume != volume);
+                let images = self.images.extract_if(.., |id, _| id.volume == volume);
+                self.let_go.extend(images.map(|(_, image)| VolumeMap::from_image(image)));
             }
             Target::Snapshot(snapshot) => {
                 self.namespace.snapshots.remove(&snapshot);
-                self.images.remove(&snapshot);
+                self.let_go.extend(self.images.remove(&snapshot).map(VolumeMap::from_image));
             }
         }
         Ok(Managed::Done)

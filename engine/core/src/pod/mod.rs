@@ -9,7 +9,8 @@
 //! - P2: a read fixes its position only while the machine says that it may serve, and is answered once every
 //!   overlapping entry that was in the log at that instant is applied.
 //! - P3: at most one merge flow runs per pod; what it was asked for is named by `merge_number`.
-//! - P4: a pod whose apply met damage applies nothing more until restart: wrong data is never served.
+//! - P4: a pod whose apply met damage applies nothing more until a restart, or until its peer has brought it level: wrong
+//!   data is never served.
 
 mod apply;
 mod chores;
@@ -20,9 +21,10 @@ mod reads;
 use std::collections::{BTreeMap, VecDeque};
 
 use metropod_journal::Lsn;
-use metropod_protocol::{ArrayId, Body, ConfigId, Index, Machine, PodId, Position, RequestId, Ticket, Time};
+use metropod_protocol::{ArrayId, Body, ConfigId, Index, Machine, PodId, Position, RequestId, Time};
 use metropod_snapshots::{Image, VolumeMap};
 
+use crate::array::Journaled;
 use crate::catchup::CatchUp;
 use crate::layer_ids::LayerIds;
 use crate::names::{SnapshotId, VolumeId};
@@ -76,7 +78,8 @@ pub(crate) struct Announced {
 /// A request of this array that the machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    Host,
+    /// Of so many bytes.
+    Host(u64),
     Manage,
     /// Nobody asked: this array keeps the pod's house.
     Chore,
@@ -96,11 +99,16 @@ pub struct Pod {
     pub(crate) unapplied: VecDeque<Unapplied>,
     pub(crate) reads: Vec<ParkedRead>,
     pub(crate) waiting: BTreeMap<RequestId, Waiting>,
+    /// Bytes of hosts' writes among them.
+    pub(crate) held_bytes: u64,
     pub(crate) merging: Option<u64>,
     pub(crate) merge_number: u64,
     pub(crate) damaged: bool,
-    /// Ticket of everything handed to the journal and not yet durable.
-    pub(crate) in_journal: VecDeque<(Lsn, Ticket)>,
+    /// Entries up to here hold what their digests say, but for `unsound`.
+    pub(crate) verified: Index,
+    pub(crate) unsound: Option<Index>,
+    /// Everything handed to the journal that the machine does not know to be durable.
+    pub(crate) in_journal: VecDeque<Journaled>,
     /// Where in the journal each held entry begins.
     pub(crate) entry_lsns: VecDeque<(Index, Lsn)>,
     /// Entries copied forward in the journal, not yet durable there.
@@ -124,6 +132,8 @@ pub struct Pod {
     pub(crate) chores: chores::Chores,
     /// The pod is eradicated: the array forgets it.
     pub(crate) gone: bool,
+    /// Maps and images no longer needed: dropping their layers may take long, so no step does.
+    pub(crate) let_go: Vec<VolumeMap>,
 }
 
 /// Parts a pod is put together from.
@@ -152,9 +162,12 @@ impl Pod {
             unapplied: VecDeque::new(),
             reads: Vec::new(),
             waiting: BTreeMap::new(),
+            held_bytes: 0,
             merging: None,
             merge_number: 0,
             damaged: false,
+            verified: parts.applied,
+            unsound: None,
             in_journal: VecDeque::new(),
             entry_lsns: VecDeque::new(),
             copies: VecDeque::new(),
@@ -169,6 +182,7 @@ impl Pod {
             dropped_content: false,
             chores: chores::Chores::default(),
             gone: false,
+            let_go: Vec::new(),
         };
         pod.adopt(parts.image, parts.applied);
         pod
@@ -217,12 +231,15 @@ impl Pod {
     /// Replaces all content by a frozen point at `applied`.
     pub(crate) fn adopt(&mut self, image: PodImage, applied: Index) {
         self.namespace = image.namespace;
-        self.maps = image.volumes.into_iter().map(|(id, image)| (id, VolumeMap::from_image(image))).collect();
-        self.images = image.snapshots;
+        let maps = image.volumes.into_iter().map(|(id, image)| (id, VolumeMap::from_image(image))).collect();
+        self.let_go.extend(std::mem::replace(&mut self.maps, maps).into_values());
+        let images = std::mem::replace(&mut self.images, image.snapshots);
+        self.let_go.extend(images.into_values().map(VolumeMap::from_image));
         self.applied = applied;
         self.committed = self.committed.max(applied);
         self.unapplied.retain(|entry| entry.index > applied);
         self.merging = None;
+        (self.verified, self.unsound) = (applied, None);
     }
 
     /// Replaces content and log by the survivor's, which stands at `applied`.
@@ -232,7 +249,7 @@ impl Pod {
         self.unapplied.retain(|entry| held(entry.index));
         self.entry_lsns.retain(|(index, _)| held(*index));
         self.copies.clear();
-        self.fork = None;
+        self.set_fork(None);
         self.freeze_wanted = None;
         self.damaged = false;
         self.committed = self.machine.committed().max(applied);
@@ -288,14 +305,23 @@ impl Pod {
         for (volume, offset, length) in self.unapplied.iter().filter_map(|entry| entry.touches) {
             touched.add(volume, offset, length);
         }
-        self.fork = Some(ForkPoint { config, at, image, touched: Some(touched) });
+        self.set_fork(Some(ForkPoint { config, at, image, touched: Some(touched) }));
         self.freeze_wanted = None;
+    }
+
+    /// Puts a fork point in the place of the one that is held.
+    pub(crate) fn set_fork(&mut self, fork: Option<ForkPoint>) {
+        if let Some(before) = std::mem::replace(&mut self.fork, fork) {
+            let images = before.image.volumes.into_values().chain(before.image.snapshots.into_values());
+            self.let_go.extend(images.map(VolumeMap::from_image));
+        }
     }
 
     /// Forgets log entries after `keep`: they were never committed.
     pub(crate) fn cut(&mut self, keep: Index) {
         assert!(keep >= self.applied, "an applied entry is never cut");
         self.unapplied.retain(|entry| entry.index <= keep);
+        (self.verified, self.unsound) = (self.applied, None);
         self.cut_lsns(keep);
     }
 

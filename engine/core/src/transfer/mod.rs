@@ -96,7 +96,7 @@ pub const STAGED_BYTES_MAX: u64 = 8 << 20;
 /// Chunk reads that the source has under way together.
 pub const READ_DEPTH: usize = 32;
 
-/// Chunks verified between two chances for other flows.
+/// Chunks verified between two chances for other flows, hashed side by side.
 pub const VERIFY_RUN: usize = 32;
 
 const BLOCK_BYTES: usize = crate::operation::BLOCK_BYTES as usize;

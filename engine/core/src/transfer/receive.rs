@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use metropod_dedupe::{Digest, Domain, Payload, ReadError, Store, verify};
+use metropod_dedupe::{Digest, Domain, Payload, ReadError, Store, verify_blocks};
 use metropod_protocol::Position;
 use metropod_snapshots::{Extent, Nodes};
 
@@ -220,19 +220,22 @@ impl Receiver {
     }
 
     async fn chunks(&mut self, seq: u64, payloads: Vec<Payload>) -> Result<(), TransferError> {
-        for (number, payload) in payloads.into_iter().enumerate() {
-            if number % VERIFY_RUN == VERIFY_RUN - 1 {
-                give_way().await;
-            }
-            let (at, digest) = self.asks.next_wanted(seq)?;
-            match verify(Domain::Data, &digest, &payload) {
-                Ok(_) => {
+        let mut payloads = payloads.into_iter().peekable();
+        while payloads.peek().is_some() {
+            let some: Vec<Payload> = payloads.by_ref().take(VERIFY_RUN).collect();
+            let wanted = some.iter().map(|_| self.asks.next_wanted(seq)).collect::<Result<Vec<_>, _>>()?;
+            let names = wanted.iter().map(|(_, digest)| digest);
+            let sound = verify_blocks(names.zip(&some));
+            for (((at, digest), payload), sound) in wanted.into_iter().zip(some).zip(sound) {
+                if sound {
                     let stored = payload.bytes.len();
                     self.store.stage(Domain::Data, digest, payload);
                     self.asks.arrived(seq, at, stored);
+                } else {
+                    self.asks.damaged(seq, at);
                 }
-                Err(_) => self.asks.damaged(seq, at),
             }
+            give_way().await;
         }
         let standing = self.asks.settle(seq)?;
         self.answer(seq, standing).await

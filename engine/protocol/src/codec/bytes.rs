@@ -5,6 +5,9 @@ use bytes::{Buf, Bytes};
 use crate::codec::DecodeError;
 use crate::ids::{Chain, Index, Position};
 
+/// Entries, tickets, starts and epochs are numbered below this; no pod lives that long.
+const NUMBER_MAX: u64 = 1 << 62;
+
 /// What bytes are written to.
 pub(crate) type Writer = Vec<u8>;
 
@@ -68,6 +71,12 @@ impl Reader {
         self.bytes.try_get_u64_le().map_err(|_| DecodeError::Truncated)
     }
 
+    /// A number that only ever counts up by one, so that the one after it never wraps.
+    pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
+        let number = self.u64()?;
+        if number < NUMBER_MAX { Ok(number) } else { Err(DecodeError::Inconsistent) }
+    }
+
     pub(crate) fn flag(&mut self) -> Result<bool, DecodeError> {
         match self.u8()? {
             0 => Ok(false),
@@ -102,7 +111,7 @@ impl Reader {
 
     pub(crate) fn position(&mut self) -> Result<Position, DecodeError> {
         let config = crate::ids::ConfigId(self.array()?);
-        let index = Index(self.u64()?);
+        let index = Index(self.number()?);
         let chain = Chain(self.array()?);
         Ok(Position { config, index, chain })
     }

@@ -15,7 +15,7 @@ pub(crate) fn put_epoch(out: &mut Writer, epoch: &Epoch) {
 }
 
 pub(crate) fn epoch(reader: &mut Reader) -> Result<Epoch, DecodeError> {
-    Ok(Epoch { era: reader.u32()?, number: reader.u64()? })
+    Ok(Epoch { era: reader.u32()?, number: reader.number()? })
 }
 
 pub(crate) fn put_members(out: &mut Writer, members: &Members) {
@@ -94,7 +94,7 @@ pub(crate) fn history(reader: &mut Reader) -> Result<Vec<HistoryItem>, DecodeErr
     let mut items: Vec<HistoryItem> = Vec::new();
     for _ in 0..count {
         let configuration = configuration(reader)?;
-        let first = Index(reader.u64()?);
+        let first = Index(reader.number()?);
         let chain_before = Chain(reader.array()?);
         if first <= items.last().map_or(Index(0), |item| item.first) {
             return Err(DecodeError::Inconsistent);
@@ -122,7 +122,7 @@ pub(crate) fn out_of_sync(reader: &mut Reader) -> Result<Option<OutOfSync>, Deco
     }
     let fork = reader.position()?;
     let survivor = ConfigId(reader.array()?);
-    let after = Index(reader.u64()?);
+    let after = Index(reader.number()?);
     let first_time = reader.flag()?;
     Ok(Some(OutOfSync { fork, survivor, after, first_time }))
 }

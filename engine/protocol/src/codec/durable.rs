@@ -36,13 +36,13 @@ impl DurableState {
     pub fn decode(bytes: Bytes) -> Result<DurableState, DecodeError> {
         let mut reader = Reader::new(bytes);
         version(&mut reader, "durable state version")?;
-        let incarnation = Incarnation(reader.u64()?);
-        let known_config = Index(reader.u64()?);
+        let incarnation = Incarnation(reader.number()?);
+        let known_config = Index(reader.number()?);
         let out_of_sync = out_of_sync(&mut reader)?;
         let learned = learned(&mut reader)?;
         let base = reader.position()?;
         let history = history(&mut reader)?;
-        let ticket = Ticket(reader.u64()?);
+        let ticket = Ticket(reader.number()?);
         reader.end()?;
         if history.last().is_some_and(|item| item.first > base.index) {
             return Err(DecodeError::Inconsistent);
@@ -87,13 +87,13 @@ impl DurableRecord {
     pub fn decode(bytes: Bytes) -> Result<(Ticket, DurableRecord), DecodeError> {
         let mut reader = Reader::new(bytes);
         version(&mut reader, "durable record version")?;
-        let ticket = Ticket(reader.u64()?);
+        let ticket = Ticket(reader.number()?);
         let record = match reader.u8()? {
-            0 => DurableRecord::Incarnation(Incarnation(reader.u64()?)),
-            1 => DurableRecord::KnownConfig { index: Index(reader.u64()?), in_sync: reader.flag()? },
+            0 => DurableRecord::Incarnation(Incarnation(reader.number()?)),
+            1 => DurableRecord::KnownConfig { index: Index(reader.number()?), in_sync: reader.flag()? },
             2 => DurableRecord::OutOfSync(out_of_sync(&mut reader)?.ok_or(DecodeError::Inconsistent)?),
             3 => DurableRecord::Learned(learned(&mut reader)?),
-            4 => DurableRecord::Cut { keep: Index(reader.u64()?) },
+            4 => DurableRecord::Cut { keep: Index(reader.number()?) },
             value => return Err(DecodeError::Unknown { what: "durable record", value }),
         };
         reader.end()?;

@@ -76,10 +76,10 @@ impl Entry {
         }
         let kind = reader.u8()?;
         let config = ConfigId(reader.array()?);
-        let index = Index(reader.u64()?);
-        let committed = Index(reader.u64()?);
+        let index = Index(reader.number()?);
+        let committed = Index(reader.number()?);
         let origin = ArrayId(reader.array()?);
-        let origin_incarnation = Incarnation(reader.u64()?);
+        let origin_incarnation = Incarnation(reader.number()?);
         let origin_request = reader.u64()?;
         let chain = Chain(reader.array()?);
         if kind != OPERATION && !attachment.is_empty() {

@@ -73,7 +73,7 @@ impl Message {
                 Ok(Message::Hello(Box::new(hello)))
             }
             BUSY => {
-                let incarnation = Incarnation(reader.u64()?);
+                let incarnation = Incarnation(reader.number()?);
                 let echo = Nonce(reader.u64()?);
                 reader.end()?;
                 Ok(Message::Busy { incarnation, echo })
@@ -186,15 +186,15 @@ fn frame(kind: u8, mut reader: Reader, attachment: Bytes) -> Result<Frame, Decod
         READY => Frame::Ready { base: reader.position()?, end: reader.position()? },
         REFUSED => Frame::Refused { request: reader.u64()? },
         ORDER => Frame::Order {
-            index: Index(reader.u64()?),
+            index: Index(reader.number()?),
             request: reader.u64()?,
             chain: Chain(reader.array()?),
-            committed: Index(reader.u64()?),
+            committed: Index(reader.number()?),
         },
         DURABLE => Frame::Durable {
-            through: Index(reader.u64()?),
-            committed: Index(reader.u64()?),
-            known: Index(reader.u64()?),
+            through: Index(reader.number()?),
+            committed: Index(reader.number()?),
+            known: Index(reader.number()?),
         },
         HEARTBEAT => Frame::Heartbeat {
             number: reader.u64()?,
@@ -249,15 +249,16 @@ fn put_hello(out: &mut Writer, hello: &Hello) {
 fn hello(reader: &mut Reader) -> Result<Hello, DecodeError> {
     let pod = PodId(reader.array()?);
     let from = ArrayId(reader.array()?);
-    let incarnation = Incarnation(reader.u64()?);
+    let incarnation = Incarnation(reader.number()?);
     let nonce = Nonce(reader.u64()?);
-    let echo = if reader.flag()? { Some((Incarnation(reader.u64()?), Nonce(reader.u64()?))) } else { None };
+    let echo =
+        if reader.flag()? { Some((Incarnation(reader.number()?), Nonce(reader.u64()?))) } else { None };
     let report = Report {
         history: history(reader)?,
-        known_config: Index(reader.u64()?),
+        known_config: Index(reader.number()?),
         base: reader.position()?,
         end: reader.position()?,
-        committed: Index(reader.u64()?),
+        committed: Index(reader.number()?),
         out_of_sync: out_of_sync(reader)?,
         learned: learned(reader)?,
     };

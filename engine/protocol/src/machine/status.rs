@@ -68,10 +68,15 @@ impl Machine {
         }
     }
 
+    /// Whether a session with the peer is open.
+    pub fn is_in_session(&self) -> bool {
+        self.session().is_some()
+    }
+
     /// The pod as users see it.
     pub fn status(&self, now: Time) -> Status {
         let newest = self.newest();
-        let in_session = self.session().is_some();
+        let in_session = self.is_in_session();
         let mine = match (self.out_of_sync, self.serving(now)) {
             (Some(mark), _) if in_session && mark.first_time => Side::Baselining,
             (Some(_), _) if in_session => Side::Resyncing,

@@ -250,7 +250,9 @@ impl Pair {
                     self.fail(&format!("site {site} raises {alarm:?}"));
                 }
             }
-            Alarm::CorruptEntry(_) => self.fail(&format!("site {site} raises {alarm:?}")),
+            Alarm::CorruptEntry(_) | Alarm::BadFrame(_) | Alarm::DamagedChunk(_) => {
+                self.fail(&format!("site {site} raises {alarm:?}"));
+            }
             Alarm::JournalPoisoned(_)
             | Alarm::NoSpace
             | Alarm::FlowFailed { .. }

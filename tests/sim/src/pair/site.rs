@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use metropod_core::task::{Finished, WaitsFor};
-use metropod_core::{Array, ArrayConfig, BulkPort, Channel, CollectConfig, Effect, Input};
+use metropod_core::{Array, ArrayConfig, BulkPort, Channel, CollectConfig, Effect, Input, OverlayLimits};
 use metropod_dedupe::{SEGMENT_BYTES_MIN, StoreConfig};
 use metropod_journal::media::sim::SimMedia;
 use metropod_journal::media::{Completion, Durability, Io, IoRequest, Media};
@@ -166,10 +166,11 @@ impl Site {
             budget_bytes: 20 << 20,
             ..JournalConfig::new(me.0, random.bits())
         };
+        let overlay = OverlayLimits { entries_max: 60, layers_max: 2 };
         // Small, so that space is collected while everything else happens.
         let store = StoreConfig { segment_bytes: SEGMENT_BYTES_MIN, ..StoreConfig::new(me.0) };
         let collect = CollectConfig { fresh_percent: 20, fresh_bytes_min: 300_000, clean_percent: 60 };
-        ArrayConfig { me, journal, store, settings: Settings::default(), collect, seed }
+        ArrayConfig { me, journal, store, overlay, settings: Settings::default(), collect, seed }
     }
 }
 
@@ -359,6 +360,7 @@ impl Pair {
             Effect::Complete { request, result } => self.host_answer(site, request, result),
             Effect::Managed { request, result } => self.manager_answer(site, request, result),
             Effect::StatusChanged { pod } => self.log_status(site, pod),
+            Effect::Disconnect { .. } => panic!("what a peer says can be understood"),
             Effect::Alarm(alarm) => self.alarm(site, alarm),
         }
     }

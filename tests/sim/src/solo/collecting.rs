@@ -1,13 +1,14 @@
 //! The collector at work while everything else goes on, and the recount that it is compared with.
 //!
-//! - R1: the recount shares nothing with the collector: it follows every name, from every table, layer and node, by itself.
+//! - R1: the recount shares nothing with the collector: it asks every volume and snapshot for every block.
 //! - R2: a read that was begun before a pass and ends after it shows the same bytes as one that ended at once.
 
 use std::collections::BTreeSet;
 
+use metropod_core::operation::BLOCK_BYTES;
 use metropod_core::{Fetch, Input, Pod, Source};
 use metropod_dedupe::{Digest, Domain, Store};
-use metropod_snapshots::{Image, Slot};
+use metropod_snapshots::{Image, Nodes, resolve};
 
 use super::{POD, Solo, VOLUME_BYTES};
 use crate::executor::run;
@@ -82,9 +83,9 @@ impl Solo {
             self.counts.collected += 1;
             self.settle();
             let array = self.array.as_ref().expect("the array is open");
-            let store = array.store().clone();
-            let named = array.pod(POD).map_or(0, |pod| named_by(pod, &store).len() as u64);
-            let stats = store.stats();
+            let nodes = Nodes::new(array.store().clone());
+            let named = array.pod(POD).map_or(0, |pod| named_by(pod, &nodes).len() as u64);
+            let stats = array.store().stats();
             found = (stats.chunks + stats.staged, named);
             if found.0 == found.1 {
                 self.counts.recounts += 1;
@@ -96,24 +97,33 @@ impl Solo {
     }
 }
 
-/// Every name that a pod holds, in a way of its own (R1).
-fn named_by(pod: &Pod, store: &Store) -> BTreeSet<Digest> {
+/// Every name that a reader of a pod can meet, found block by block, and every node (R1).
+fn named_by(pod: &Pod, nodes: &Nodes<Store>) -> BTreeSet<Digest> {
     let mut named = BTreeSet::new();
     for id in pod.namespace().volumes.keys() {
         let map = pod.volume_map(*id).expect("every volume has a map");
-        named.extend(map.top().range(0..u64::MAX).filter_map(|extent| name_in(extent.slot)));
-        add_image(map.image(), store, &mut named);
+        add_blocks(map, map.size_blocks(), nodes, &mut named);
+        add_nodes(map.image(), nodes.store(), &mut named);
     }
     for id in pod.namespace().snapshots.keys() {
-        add_image(pod.snapshot_image(*id).expect("every snapshot has an image"), store, &mut named);
+        let image = pod.snapshot_image(*id).expect("every snapshot has an image");
+        add_blocks(image, image.size_bytes() / BLOCK_BYTES, nodes, &mut named);
+        add_nodes(image, nodes.store(), &mut named);
     }
     named
 }
 
-fn add_image(image: &Image, store: &Store, named: &mut BTreeSet<Digest>) {
-    for layer in image.layers() {
-        named.extend(layer.extents().filter_map(|extent| name_in(extent.slot)));
-    }
+fn add_blocks(
+    source: &impl metropod_snapshots::Source,
+    blocks: u64,
+    nodes: &Nodes<Store>,
+    named: &mut BTreeSet<Digest>,
+) {
+    let slots = run(resolve(source.lookup(0..blocks), nodes)).expect("every node is stored");
+    named.extend(slots.iter().map(|slot| slot.digest()).filter(|name| !name.is_zero()));
+}
+
+fn add_nodes(image: &Image, store: &Store, named: &mut BTreeSet<Digest>) {
     if let Some(root) = image.root() {
         add_tree(root.height - 1, root.digest, store, named);
     }
@@ -126,19 +136,8 @@ fn add_tree(level: u8, digest: Digest, store: &Store, named: &mut BTreeSet<Diges
     let content = run(store.get(Domain::Node { level }, &digest, None)).expect("a named node is stored");
     for child in content.chunks_exact(content.len() / CHILDREN) {
         let child = Digest(child.try_into().expect("a child's name is 32 bytes long"));
-        if child.is_zero() {
-            continue;
+        if level > 0 && !child.is_zero() {
+            add_tree(level - 1, child, store, named);
         }
-        match level {
-            0 => drop(named.insert(child)),
-            _ => add_tree(level - 1, child, store, named),
-        }
-    }
-}
-
-fn name_in(slot: Slot) -> Option<Digest> {
-    match slot {
-        Slot::Data(digest) => Some(digest),
-        Slot::Zero => None,
     }
 }

@@ -1,0 +1,205 @@
+//! An array whose device is full: it refuses writes, goes on deleting, and comes back when there is room.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use metropod_core::names::{Name, VolumeId};
+use metropod_core::operation::{Manage, Operation};
+use metropod_core::task::Task;
+use metropod_core::{
+    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, ManageError, Managed,
+    OverlayLimits,
+};
+use metropod_dedupe::StoreConfig;
+use metropod_journal::JournalConfig;
+use metropod_journal::media::sim::SimMedia;
+use metropod_journal::media::{Durability, Io, Media};
+use metropod_protocol::{ArrayId, PodId, Settings, Span, Time};
+use metropod_sim::executor::run;
+use metropod_sim::payload;
+
+const ME: ArrayId = ArrayId([1; 16]);
+const POD: PodId = PodId([7; 16]);
+const VOLUME_BYTES: u64 = 1 << 30;
+const SEGMENT_BYTES: u64 = 5 << 20;
+/// The device, in bytes: the whole journal, and some content.
+const CAPACITY: u64 = 40 << 20;
+/// 64 KiB.
+const WRITE_SECTORS: u64 = 128;
+/// How long an answer may take.
+const PATIENCE: Span = Span::millis(60_000);
+
+struct NoPeer;
+
+impl BulkPort for NoPeer {
+    fn send(&self, _: ArrayId, _: Vec<Bytes>) {}
+}
+
+struct World {
+    now: Time,
+    array: Array,
+    media: SimMedia,
+    tasks: VecDeque<Task>,
+    completed: Option<Result<(), HostError>>,
+    managed: Option<Result<Managed, ManageError>>,
+    checkpoints: u64,
+}
+
+impl World {
+    fn new() -> World {
+        let (now, media) = (Time(1_000_000_000), SimMedia::new());
+        media.set_capacity(Some(CAPACITY));
+        let array = open(&media, now);
+        let (tasks, completed, managed) = (VecDeque::new(), None, None);
+        World { now, array, media, tasks, completed, managed, checkpoints: 0 }
+    }
+
+    fn restart(&mut self) {
+        self.array = open(&self.media, self.now);
+        self.tasks.clear();
+        self.step(Input::Tick);
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            self.array.step(self.now, input);
+            while let Some(effect) = self.array.next_effect() {
+                match effect {
+                    Effect::Append(append) => {
+                        let data = [&append.data[..]];
+                        let result = self.media.write(append.file, append.offset, &data, Durability::Durable);
+                        inputs.push_back(Input::Appended { id: append.id, result });
+                    }
+                    Effect::Run(task) => self.tasks.push_back(task),
+                    Effect::Complete { result, .. } => self.completed = Some(result),
+                    Effect::Managed { result, .. } => self.managed = Some(result),
+                    Effect::Fetch { .. }
+                    | Effect::StatusChanged { .. }
+                    | Effect::Alarm(_)
+                    | Effect::Disconnect { .. } => {}
+                    Effect::Send { .. } | Effect::Mediator(_) | Effect::Sign { .. } => panic!("it is alone"),
+                }
+            }
+        }
+    }
+
+    /// The next flow runs, or time passes.
+    fn turn(&mut self) {
+        match self.tasks.pop_front() {
+            Some(task) => {
+                self.checkpoints += u64::from(task.name == "checkpoint");
+                self.step(Input::Finished(run(task.future)));
+            }
+            None => {
+                self.now = self.now + Span::millis(10);
+                self.step(Input::Tick);
+            }
+        }
+    }
+
+    fn manage(&mut self, command: Command) -> Result<Managed, ManageError> {
+        let request = self.array.next_request();
+        self.managed = None;
+        self.step(Input::Manage { request, command });
+        let began = self.now;
+        while self.managed.is_none() {
+            assert!(self.now.since(began) < PATIENCE, "no answer");
+            self.turn();
+        }
+        self.managed.take().expect("just seen")
+    }
+
+    fn ask(&mut self, operation: Operation) -> Result<(), HostError> {
+        let request = self.array.next_request();
+        self.completed = None;
+        self.step(Input::Host { request, pod: POD, operation });
+        let began = self.now;
+        while self.completed.is_none() {
+            assert!(self.now.since(began) < PATIENCE, "no answer");
+            self.turn();
+        }
+        self.completed.expect("just seen")
+    }
+
+    fn write(&mut self, volume: VolumeId, number: u64) -> Result<(), HostError> {
+        let first = number * WRITE_SECTORS;
+        // Odd numbers do not compress.
+        self.ask(payload::write(volume, first..first + WRITE_SECTORS, 2 * number + 1))
+    }
+}
+
+fn open(media: &SimMedia, now: Time) -> Array {
+    let journal = JournalConfig {
+        segment_bytes: SEGMENT_BYTES,
+        budget_bytes: 4 * SEGMENT_BYTES,
+        ..JournalConfig::new(ME.0, 1 + now.0)
+    };
+    let settings = Settings::default();
+    let config = ArrayConfig {
+        me: ME,
+        journal,
+        store: StoreConfig::new(ME.0),
+        settings,
+        overlay: OverlayLimits::default(),
+        collect: CollectConfig::default(),
+        seed: [3; 32],
+    };
+    let io = Io::inline(Arc::new(media.clone()));
+    run(Array::open(config, io, Arc::new(NoPeer), now)).expect("the media opens")
+}
+
+fn with_volume() -> (World, VolumeId) {
+    let mut world = World::new();
+    let name = |name: &str| Name::new(name).expect("a good name");
+    assert_eq!(world.manage(Command::CreatePod { pod: POD, name: name("pod") }), Ok(Managed::Done));
+    let change = Manage::CreateVolume { name: name("vol"), size_bytes: VOLUME_BYTES };
+    match world.manage(Command::Change { pod: POD, change }) {
+        Ok(Managed::Volume(volume)) => (world, volume),
+        other => panic!("a volume is made: {other:?}"),
+    }
+}
+
+/// Writes until the device is full; gives how many were taken.
+fn fill(world: &mut World, volume: VolumeId) -> u64 {
+    for number in 0..VOLUME_BYTES / WRITE_SECTORS / 512 {
+        match world.write(volume, number) {
+            Ok(()) => {}
+            Err(HostError::NoSpace) => return number,
+            Err(error) => panic!("write {number}: {error}"),
+        }
+    }
+    panic!("the device is never full");
+}
+
+#[test]
+fn a_full_array_goes_on_deleting_for_as_long_as_it_takes_and_comes_back_by_itself() {
+    let (mut world, volume) = with_volume();
+    let taken = fill(&mut world, volume);
+    println!("{taken} writes were taken");
+    assert!(taken > 100);
+    let before = world.checkpoints;
+    // Each takes a sector of the journal: it is written more than once over.
+    for number in 0..8_000 {
+        let offset = number % taken * WRITE_SECTORS * 512;
+        assert_eq!(world.ask(Operation::Zero { volume, offset, length: 4096 }), Ok(()), "trim {number}");
+    }
+    assert!(world.checkpoints > before + 2, "the journal was trimmed meanwhile");
+    assert_eq!(world.write(volume, taken), Err(HostError::NoSpace));
+    world.restart();
+    // The journal has room for some, until it is known that the device has none.
+    let more = (0..32).take_while(|more| world.write(volume, taken + more).is_ok()).count() as u64;
+    assert!(more < 32, "a full array is found full");
+    let taken = taken + more;
+
+    // A reserve, and what the journal owes.
+    world.media.set_capacity(Some(CAPACITY + SEGMENT_BYTES));
+    let began = world.now;
+    while world.write(volume, taken).is_err() {
+        assert!(world.now.since(began) < Span::millis(10_000), "it never comes back");
+        for _ in 0..10 {
+            world.turn();
+        }
+    }
+}
