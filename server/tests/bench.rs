@@ -115,7 +115,7 @@ fn snapshots_are_taken_under_load() {
 #[test]
 fn recovery_is_timed_to_the_first_read() {
     let document = quickly(&["recover"]);
-    assert!(document["facts"]["journal_bytes_when_killed"].as_u64() > Some(48 << 20), "{document}");
+    assert!(document["facts"]["journal_bytes_when_killed"].as_u64() > Some(8 << 20), "{document}");
     assert!(
         figure(&document, "first read")["median"].as_f64() >= figure(&document, "open")["median"].as_f64()
     );

@@ -23,7 +23,7 @@ const BUDGET_QUICK_MIB: u64 = 128;
 const RECORD_BYTES: u64 = 2400;
 /// The journal is filled in so many steps; after each it is looked at.
 const STEPS: u64 = 20;
-/// Share of what would begin a checkpoint that counts as full, in percent.
+/// Share of the most that the journal gets to that counts as full, in percent.
 const FULL_PERCENT: u64 = 85;
 
 pub(super) fn run(settings: &Settings) -> io::Result<Document> {
@@ -88,14 +88,19 @@ fn fill_journal(
     full_bytes: u64,
 ) -> io::Result<(u64, u64)> {
     let step = (full_bytes / RECORD_BYTES / STEPS).max(1);
-    let (mut written, mut before) = (0, 0);
-    for number in 0..4 * STEPS {
+    let (mut written, mut before, mut most) = (0, 0, full_bytes);
+    for number in 0..6 * STEPS {
         let seed = round << 16 | number;
         site.drive(&Plan::random_writes(volume, seed, blocks, 32, Stop::Requests(step)))?;
         let bytes = site.usage()?["journal_bytes"].as_u64().unwrap_or(0);
-        written = if bytes < before { 0 } else { written + step };
+        if bytes < before {
+            // A checkpoint has emptied it: it does not get fuller than this.
+            (written, most) = (0, before);
+        } else {
+            written += step;
+        }
         before = bytes;
-        if bytes >= full_bytes / 100 * FULL_PERCENT && written > 0 {
+        if bytes >= most / 100 * FULL_PERCENT && written > 0 {
             return Ok((written, bytes));
         }
     }
