@@ -46,13 +46,17 @@ pub fn run(words: &[String]) -> io::Result<()> {
             }
             server.stop();
         }
-        [AS_ARRAY, name, directory, listen, advertise, mediator, journal_mib] => {
+        [AS_ARRAY, name, directory, listen, advertise, mediator, journal_mib, ref capacity @ ..] => {
             let address = |text: &str| text.parse::<SocketAddr>().map_err(io::Error::other);
             let options = Options {
                 listen: address(listen)?,
                 advertise: if advertise == "-" { None } else { Some(address(advertise)?) },
                 mediator: if mediator == "-" { None } else { Some(address(mediator)?) },
                 journal_bytes: journal_mib.parse::<u64>().map_err(io::Error::other)? << 20,
+                capacity_bytes: match capacity {
+                    [bytes] => Some(bytes.parse().map_err(io::Error::other)?),
+                    _ => None,
+                },
                 ..Options::new(name, directory)
             };
             answer_commands(open(options)?)?;
@@ -193,6 +197,10 @@ impl Site {
         usage["chunks"] = json!(array.chunks);
         usage["logical_bytes"] = json!(array.logical_bytes);
         usage["stored_bytes"] = json!(array.stored_bytes);
+        usage["space_used_bytes"] = json!(array.space.used_bytes);
+        usage["space_free_bytes"] = json!(array.space.free_bytes);
+        usage["passes"] = json!(array.collection.passes);
+        usage["moved_bytes"] = json!(array.collection.moved_bytes);
         usage["alarms"] = json!(self.array.alarms());
         Ok(usage)
     }

@@ -1,8 +1,8 @@
 //! P16: overwriting for long at a given share of full: rate beside that of a new array, stalls, space, what the devices get.
 //!
-//! Full means: what lives takes 80 % of the capacity, as it is stored. Each round: the same number of writes to a new
-//! array, uniform ones, and ones of which nine of ten go to a tenth of the blocks. Space, memory and bytes to the device are
-//! looked at every second; the capacity is not enforced, it is what the space is compared with.
+//! Full means: what lives takes 80 % of the capacity without reserve, as it is stored. Each round: the same number of writes
+//! to a new array without a capacity, uniform ones, and ones of which nine of ten go to a tenth of the blocks. Space, memory
+//! and bytes to the device are looked at every second.
 
 use std::cell::RefCell;
 use std::io;
@@ -31,12 +31,14 @@ const STEP: Duration = Duration::from_secs(1);
 pub(super) fn run(settings: &Settings) -> io::Result<Document> {
     let home = settings.home()?;
     let (depth, rounds) = (settings.depth.unwrap_or(32), settings.rounds());
-    let capacity = settings.capacity_bytes.unwrap_or(settings.pick(64 << 20, 8 << 30));
+    let capacity = settings.capacity_bytes.unwrap_or(settings.pick(256 << 20, 8 << 30));
     let journal_mib = settings.pick(128, 256);
     let writes = settings.writes.unwrap_or(settings.pick(12_000, 2_000_000));
     // Rounds and the one before them share the writes between the two patterns.
     let each = writes.div_ceil(2 * (rounds + 1));
-    let blocks = (capacity / 100 * FULL_PERCENT / STORED_BYTES).max(4096);
+    let mut site = Site::start_within(home.path(), journal_mib, Some(capacity))?;
+    let room = site.usage()?["space_free_bytes"].as_u64().ok_or_else(|| io::Error::other("no capacity"))?;
+    let blocks = room / 100 * FULL_PERCENT / STORED_BYTES;
     let params = json!({
         "capacity_bytes": capacity, "full_percent": FULL_PERCENT, "volume_bytes": blocks * BLOCK, "writes": writes,
         "depth": depth, "journal_mib": journal_mib,
@@ -44,7 +46,6 @@ pub(super) fn run(settings: &Settings) -> io::Result<Document> {
     let mut document = Document::begin("overwrite", home.path(), params);
     document.context("data", "4 KiB blocks, unique, LZ4 ratio 1.94, async");
     document.context("durability", "on the disk before the acknowledgement");
-    let mut site = Site::start(home.path(), journal_mib)?;
     let volume = site.create_full_volume("vol1", blocks)?;
     site.drive(&Plan::fill(&volume, 1, blocks))?;
     progress(format_args!("filled"));

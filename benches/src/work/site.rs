@@ -19,6 +19,7 @@ pub(super) struct Site {
     pub directory: PathBuf,
     home: PathBuf,
     journal_mib: u64,
+    capacity_bytes: Option<u64>,
     ledgers: BTreeMap<String, Ledger>,
     /// The volume whose ledger the file for reads holds, as it is now: no file is written while reads are timed.
     saved: Option<String>,
@@ -26,14 +27,24 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn start(home: &Path, journal_mib: u64) -> io::Result<Site> {
+        Site::start_within(home, journal_mib, None)
+    }
+
+    /// The same with a bound on what its chunks may take.
+    pub(super) fn start_within(
+        home: &Path,
+        journal_mib: u64,
+        capacity_bytes: Option<u64>,
+    ) -> io::Result<Site> {
         let directory = home.join("array");
-        let mut process = start_alone(&directory, journal_mib)?;
+        let mut process = start_alone(&directory, journal_mib, capacity_bytes)?;
         process.ask(&format!("create-pod {POD}"))?;
         Ok(Site {
             process,
             directory,
             home: home.to_owned(),
             journal_mib,
+            capacity_bytes,
             ledgers: BTreeMap::new(),
             saved: None,
         })
@@ -157,7 +168,7 @@ impl Site {
 
     /// Starts a process on the directory again.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
-        self.process = start_alone(&self.directory, self.journal_mib)?;
+        self.process = start_alone(&self.directory, self.journal_mib, self.capacity_bytes)?;
         Ok(())
     }
 }

@@ -38,7 +38,7 @@ pub struct BenchOptions {
     /// Size of the volume, set or image
     #[arg(long, value_name = "SIZE")]
     pub size: Option<SizeBytes>,
-    /// overwrite: what counts as the array's capacity
+    /// overwrite: the capacity of the array, at least 256M
     #[arg(long, value_name = "SIZE")]
     pub capacity: Option<SizeBytes>,
     /// Requests of a round; overwrite: of all rounds together
