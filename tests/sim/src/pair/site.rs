@@ -28,6 +28,9 @@ use crate::random::Random;
 /// Largest drift of a clock, in parts per million either way.
 const DRIFT_PPM_MAX: u64 = 400;
 
+/// While a round is under way a checkpoint and a collection are asked for by turns, so many steps apart.
+const STEPS_BETWEEN_ASKS: u64 = 5;
+
 pub(super) enum SiteEvent {
     Wake,
     Appended,
@@ -92,6 +95,7 @@ pub(super) struct Site {
     pub slow: bool,
     clock_offset: u64,
     drift_ppm: u64,
+    steps_in_rounds: u64,
     /// What each pod's catching up was about after the last step.
     catching_up: Vec<(PodId, std::mem::Discriminant<CatchUp>)>,
     pub was_alone: bool,
@@ -125,6 +129,7 @@ impl Site {
             clock_offset: random.below(ms(100_000)),
             drift_ppm: random.below(2 * DRIFT_PPM_MAX),
             catching_up: Vec::new(),
+            steps_in_rounds: 0,
             was_alone: false,
             was_behind: false,
             read: None,
@@ -336,20 +341,28 @@ impl Pair {
         self.after_step(site);
     }
 
-    /// Asks for a collection whenever catching up goes on to something else: what only a round names is at stake then.
+    /// Asks for a collection whenever catching up goes on to something else, and while it goes on for what has come so far to
+    /// be made durable and for another one: what only a round names is at stake then.
     fn collect_at_turns(&mut self, site: usize, now: Time) {
         let at = &mut self.sites[site];
         let Some(array) = &mut at.array else { return };
         let stage = |pod: &metropod_core::Pod| (pod.id(), std::mem::discriminant(pod.catch_up()));
         let stages: Vec<_> = array.pods().map(stage).collect();
-        if std::mem::replace(&mut at.catching_up, stages.clone()) == stages {
-            return;
-        }
+        let in_round = |array: &Array| {
+            array.pods().any(|pod| !matches!(pod.catch_up(), CatchUp::Idle | CatchUp::Suffix { .. }))
+        };
+        let turned = std::mem::replace(&mut at.catching_up, stages.clone()) != stages;
+        at.steps_in_rounds += u64::from(in_round(array));
         let request = array.next_request();
-        array.step(now, Input::Collect { request });
-        let busy =
-            array.pods().filter(|pod| !matches!(pod.catch_up(), CatchUp::Idle | CatchUp::Suffix { .. }));
-        self.counts.collected_in_rounds += u64::from(busy.count() > 0 && array.collecting() == "marking");
+        match at.steps_in_rounds % (2 * STEPS_BETWEEN_ASKS) {
+            STEPS_BETWEEN_ASKS if !turned && in_round(array) => {
+                array.step(now, Input::Checkpoint { request })
+            }
+            0 if !turned && in_round(array) => array.step(now, Input::Collect { request }),
+            _ if turned => array.step(now, Input::Collect { request }),
+            _ => return,
+        }
+        self.counts.collected_in_rounds += u64::from(in_round(array) && array.collecting() == "marking");
     }
 
     fn effect(&mut self, site: usize, effect: Effect) {
