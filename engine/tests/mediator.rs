@@ -302,9 +302,10 @@ fn a_newer_session_of_an_array_ends_its_older_one() {
     // Whoever came last stays, unless the first came back before it was gone.
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let request = again.send(read());
+        again.send(read());
         match again.events.recv_timeout(Duration::from_millis(200)) {
-            Ok(MediatorEvent::Reply(reply)) if reply.request == request => break,
+            // On a slow machine it may be the answer to an earlier one.
+            Ok(MediatorEvent::Reply(_)) => break,
             _ => assert!(Instant::now() < deadline),
         }
     }
