@@ -10,6 +10,7 @@ mod array;
 mod output;
 mod pod;
 mod progress;
+mod scrub;
 mod size;
 mod snapshot;
 mod span;
@@ -23,7 +24,7 @@ use clap::Parser;
 
 pub use arguments::{
     Arguments, ArrayVerb, Command, DemoOptions, Group, InspectOptions, MediatorOptions, PodVerb, Remote,
-    ServeOptions, SnapshotVerb, VolumeVerb,
+    ScrubVerb, ServeOptions, SnapshotVerb, VolumeVerb,
 };
 pub use output::{Failure, Output, print_json, print_text};
 pub use progress::Bar;
@@ -59,6 +60,7 @@ fn carry_out(command: Command) -> Result<(), Failure> {
         Command::Demo(options) => crate::demo::run(options),
         Command::Inspect(options) => crate::inspect::run(&options),
         Command::Array(group) => array::run(&group),
+        Command::Scrub(group) => scrub::run(&group),
         Command::Pod(group) => pod::run(&group),
         Command::Volume(group) => volume::run(&group),
         Command::Snapshot(group) => snapshot::run(&group),
