@@ -30,6 +30,7 @@ fn what_the_collector_leaves_is_what_a_recount_finds_whatever_happened_meanwhile
     let seeds = seeds(300);
     let total = run(seeds, |seed| Solo::new(seed).collecting().churning());
     assert!(total.recounts == seeds && total.dead_chunks > seeds, "the collector does something: {total:?}");
+    assert!(total.scrubbed > seeds, "and so does the scrub: {total:?}");
 }
 
 #[test]
