@@ -1,7 +1,7 @@
 //! Runs a crate's fuzzing targets over their kept inputs: `fuzz/seeds/<target>/*`. Part of each crate's own tests.
 
 /// Runs them all; a target without inputs is a mistake.
-pub(super) fn all(targets: &[(&str, usize, fn(&[u8]))]) {
+pub(super) fn all(targets: &[super::Target]) {
     let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let seeds = seeds.map(|directory| directory.join("fuzz/seeds")).find(|seeds| seeds.is_dir());
     let seeds = seeds.expect("inputs are kept beside the crates");

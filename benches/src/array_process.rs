@@ -5,35 +5,36 @@
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use metropod::mediator::{MediatorConfig, serve};
 use metropod::{Array, Options, SideStatus, Volume};
 use serde_json::json;
 
-use crate::clock::{now_ns, process_cpu_ns};
-use crate::contents::{self, BLOCK_BYTES};
-use crate::load::{Expected, Load, Plan};
+use crate::clock::now_ns;
+use crate::contents::BLOCK_BYTES;
+use crate::drive::{Driven, drive};
+use crate::images::{apply, check_image, digest};
+use crate::ledger::{Ledger, check_plans};
+use crate::load::{Expected, Hosts, Load};
 use crate::park::block_on;
-use crate::writes::{Api, Sequence};
+use crate::plan::Plan;
+use crate::usage;
 
-/// First argument of an array process.
+/// First word of an array process.
 pub const AS_ARRAY: &str = "--as-array";
-/// First argument of a mediator process.
+/// First word of a mediator process.
 pub const AS_MEDIATOR: &str = "--as-mediator";
 
-/// Blocks written or read at once when whole images go in or out.
-const STRIDE_BLOCKS: usize = 256;
-/// Threads for that.
-const IMAGE_THREADS: usize = 4;
+/// How long after its opening an array may not know its volumes.
+const VOLUME_WITHIN: Duration = Duration::from_secs(60);
 
-/// If this process was started as a part of a benchmark, does that part until its input ends; `true`: it did.
-pub fn main_if_asked() -> io::Result<bool> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+/// Does a part of a benchmark until this process's input ends; the words are what [`Process::start`] was given.
+///
+/// [`Process::start`]: crate::process::Process::start
+pub fn run(words: &[String]) -> io::Result<()> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         [AS_MEDIATOR, directory] => {
             let listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -45,20 +46,24 @@ pub fn main_if_asked() -> io::Result<bool> {
             }
             server.stop();
         }
-        [AS_ARRAY, name, directory, listen, advertise, mediator, journal_mib] => {
+        [AS_ARRAY, name, directory, listen, advertise, mediator, journal_mib, ref capacity @ ..] => {
             let address = |text: &str| text.parse::<SocketAddr>().map_err(io::Error::other);
             let options = Options {
                 listen: address(listen)?,
                 advertise: if advertise == "-" { None } else { Some(address(advertise)?) },
                 mediator: if mediator == "-" { None } else { Some(address(mediator)?) },
                 journal_bytes: journal_mib.parse::<u64>().map_err(io::Error::other)? << 20,
+                capacity_bytes: match capacity {
+                    [bytes] => Some(bytes.parse().map_err(io::Error::other)?),
+                    _ => None,
+                },
                 ..Options::new(name, directory)
             };
             answer_commands(open(options)?)?;
         }
-        _ => return Ok(false),
+        _ => return Err(io::Error::other("no such part; use `metropod bench`")),
     }
-    Ok(true)
+    Ok(())
 }
 
 /// A killed process's directory and port are free a moment later.
@@ -75,11 +80,10 @@ fn open(options: Options) -> io::Result<Array> {
 
 fn answer_commands(array: Array) -> io::Result<()> {
     println!("ok {}", array.address());
-    let mut site = Site { array, load: None };
+    let mut site = Site { array, load: None, beside: None };
     for line in io::stdin().lock().lines() {
         let line = line?;
-        let words: Vec<&str> = line.split(' ').collect();
-        match site.command(&words) {
+        match site.line(&line) {
             Ok(answer) => println!("ok {answer}"),
             Err(error) => println!("error {error}"),
         }
@@ -91,9 +95,30 @@ fn answer_commands(array: Array) -> io::Result<()> {
 struct Site {
     array: Array,
     load: Option<Load>,
+    /// A plan that is driven while commands are answered.
+    beside: Option<JoinHandle<io::Result<Driven>>>,
 }
 
 impl Site {
+    fn line(&mut self, line: &str) -> io::Result<String> {
+        if let Some(plan) = line.strip_prefix("drive ") {
+            let plan: Plan = serde_json::from_str(plan)?;
+            return Ok(drive(&plan, &self.volume(&plan.volume)?)?.encode().to_string());
+        }
+        if let Some(done) = line.strip_prefix("check-plans ") {
+            let done: Vec<(Plan, Vec<u64>)> = serde_json::from_str(done)?;
+            let Some((first, _)) = done.first() else { return Ok("0".to_owned()) };
+            return Ok(check_plans(&self.volume(&first.volume)?, &done)?.to_string());
+        }
+        if let Some(plan) = line.strip_prefix("drive-beside ") {
+            let plan: Plan = serde_json::from_str(plan)?;
+            let volume = self.volume(&plan.volume)?;
+            self.beside = Some(thread::spawn(move || drive(&plan, &volume)));
+            return Ok("started".to_owned());
+        }
+        self.command(&line.split(' ').collect::<Vec<&str>>())
+    }
+
     fn command(&mut self, words: &[&str]) -> io::Result<String> {
         let array = &self.array;
         match *words {
@@ -111,41 +136,20 @@ impl Site {
             ["prefer", pod, name] => done(block_on(array.set_preference(pod, Some(name)))),
             ["status", pod] => Ok(self.status(pod)),
             ["until", pod, state, limit_ms] => self.until(pod, state, number(limit_ms)?),
-            ["measure", volume, api, seed, count, blocks, think_us] => {
-                let sequence =
-                    Sequence { seed: number(seed)?, count: number(count)?, blocks: number(blocks)? };
-                let api = if api == Api::Async.word() { Api::Async } else { Api::Blocking };
-                let think = Duration::from_micros(number(think_us)?);
-                let volume = self.volume(volume)?;
-                let cpu = process_cpu_ns();
-                let latencies = sequence.run(&volume, api, think)?;
-                Ok(json!({"latencies_ns": latencies, "cpu_ns": process_cpu_ns() - cpu}).to_string())
-            }
-            ["check-writes", volume, blocks, ref sequences @ ..] => {
-                let blocks = number(blocks)?;
-                let sequences: io::Result<Vec<Sequence>> = sequences
-                    .iter()
-                    .map(|text| {
-                        let (seed, count) = text.split_once(':').unwrap_or((text, "0"));
-                        Ok(Sequence { seed: number(seed)?, count: number(count)?, blocks })
-                    })
-                    .collect();
-                Ok(crate::writes::check(&self.volume(volume)?, &sequences?)?.to_string())
-            }
             ["apply", volume, path] => done(apply(&self.volume(volume)?, Path::new(path))),
             ["check-image", volume, path] => {
                 Ok(check_image(&self.volume(volume)?, Path::new(path))?.to_string())
             }
             ["digest", volume] => digest(&self.volume(volume)?),
             ["load", volume, seed, threads, first, per_thread, log] => {
-                let plan = Plan {
+                let hosts = Hosts {
                     seed: number(seed)?,
                     threads: number(threads)?,
                     first_block: number(first)?,
                     blocks_per_thread: number(per_thread)?,
                     log: log.into(),
                 };
-                self.load = Some(Load::start(&plan, &self.volume(volume)?)?);
+                self.load = Some(Load::start(&hosts, &self.volume(volume)?)?);
                 Ok("started".to_owned())
             }
             ["load-stop"] => Ok(json!(self.load.take().map_or_else(Vec::new, Load::stop)).to_string()),
@@ -153,6 +157,18 @@ impl Site {
                 let (wrong, checked) = Expected::load(Path::new(path))?.check(&self.volume(volume)?)?;
                 Ok(format!("{wrong} {checked}"))
             }
+            ["check-ledger", volume, path] => {
+                Ok(Ledger::load(Path::new(path))?.check(&self.volume(volume)?)?.to_string())
+            }
+            ["snapshot", volume, suffix] => timed(|| block_on(array.create_snapshot(volume, Some(suffix)))),
+            ["clone", source, name] => timed(|| block_on(array.clone_volume(source, name))),
+            ["is-driven"] => Ok(self.beside.as_ref().is_none_or(JoinHandle::is_finished).to_string()),
+            ["driven"] => {
+                let beside = self.beside.take().ok_or_else(|| io::Error::other("nothing was begun"))?;
+                let driven = beside.join().map_err(|_| io::Error::other("the host panicked"))??;
+                Ok(driven.encode().to_string())
+            }
+            ["usage"] => Ok(self.usage()?.to_string()),
             ["close"] => {
                 array.close();
                 Ok("closed".to_owned())
@@ -161,8 +177,32 @@ impl Site {
         }
     }
 
+    /// The volume; waits for it a while: an array that was just opened may not have applied its log that far.
     fn volume(&self, name: &str) -> io::Result<Volume> {
-        self.array.volume(name).map_err(io::Error::other)
+        let began = Instant::now();
+        loop {
+            match self.array.volume(name) {
+                Ok(volume) => return Ok(volume),
+                Err(error) if began.elapsed() > VOLUME_WITHIN => return Err(io::Error::other(error)),
+                Err(_) => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// What the process has used so far, and what the array holds.
+    fn usage(&self) -> io::Result<serde_json::Value> {
+        let array = self.array.status();
+        let mut usage = usage::of_this_process()?;
+        usage["journal_bytes"] = json!(array.journal_bytes);
+        usage["chunks"] = json!(array.chunks);
+        usage["logical_bytes"] = json!(array.logical_bytes);
+        usage["stored_bytes"] = json!(array.stored_bytes);
+        usage["space_used_bytes"] = json!(array.space.used_bytes);
+        usage["space_free_bytes"] = json!(array.space.free_bytes);
+        usage["passes"] = json!(array.collection.passes);
+        usage["moved_bytes"] = json!(array.collection.moved_bytes);
+        usage["alarms"] = json!(self.array.alarms());
+        Ok(usage)
     }
 
     fn status(&self, pod: &str) -> String {
@@ -231,117 +271,11 @@ fn number(text: &str) -> io::Result<u64> {
     text.parse().map_err(io::Error::other)
 }
 
-/// Writes runs of blocks as a host does: single blocks at random, long runs in strides, zero strides as trims.
-fn apply(volume: &Volume, path: &Path) -> io::Result<()> {
-    let runs = read_runs(path)?;
-    let mut at = 0;
-    while at < runs.len() {
-        let singles = runs[at..].iter().take_while(|(_, contents)| contents.len() == 1).count();
-        if singles > 0 {
-            in_parallel(&runs[at..at + singles], |(block, contents)| write_run(volume, *block, contents))?;
-            at += singles;
-        } else {
-            let (first, contents) = &runs[at];
-            let strides: Vec<(u64, &[u64])> = contents
-                .chunks(STRIDE_BLOCKS)
-                .enumerate()
-                .map(|(index, contents)| (first + (index * STRIDE_BLOCKS) as u64, contents))
-                .collect();
-            in_parallel(&strides, |(block, contents)| write_run(volume, *block, contents))?;
-            at += 1;
-        }
-    }
-    Ok(())
-}
-
-fn write_run(volume: &Volume, block: u64, contents: &[u64]) -> io::Result<()> {
-    let offset = block * BLOCK_BYTES as u64;
-    if contents.iter().all(|content| *content == 0) {
-        return volume
-            .write_zeroes_blocking(offset, (contents.len() * BLOCK_BYTES) as u64)
-            .map_err(io::Error::other);
-    }
-    volume.write_blocking(offset, &Bytes::from(expand(contents))).map_err(io::Error::other)
-}
-
-fn check_image(volume: &Volume, path: &Path) -> io::Result<u64> {
-    let runs = read_runs(path)?;
-    let strides: Vec<(u64, &[u64])> = runs
-        .iter()
-        .flat_map(|(first, contents)| {
-            contents
-                .chunks(STRIDE_BLOCKS)
-                .enumerate()
-                .map(move |(index, contents)| (first + (index * STRIDE_BLOCKS) as u64, contents))
-        })
-        .collect();
-    in_parallel(&strides, |(block, contents)| {
-        let length = (contents.len() * BLOCK_BYTES) as u64;
-        let found = volume.read_blocking(block * BLOCK_BYTES as u64, length).map_err(io::Error::other)?;
-        if found[..] == expand(contents)[..] {
-            Ok(())
-        } else {
-            Err(io::Error::other(format!("the {} blocks from {block} differ", contents.len())))
-        }
-    })?;
-    Ok(strides.iter().map(|(_, contents)| contents.len() as u64).sum())
-}
-
-fn digest(volume: &Volume) -> io::Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    let mut offset = 0;
-    while offset < volume.size_bytes() {
-        let length = (volume.size_bytes() - offset).min((STRIDE_BLOCKS * BLOCK_BYTES) as u64);
-        hasher.update(&volume.read_blocking(offset, length).map_err(io::Error::other)?);
-        offset += length;
-    }
-    Ok(hasher.finalize().to_hex().to_string())
-}
-
-fn expand(contents: &[u64]) -> Vec<u8> {
-    let mut bytes = vec![0; contents.len() * BLOCK_BYTES];
-    for (content, block) in contents.iter().zip(bytes.chunks_exact_mut(BLOCK_BYTES)) {
-        contents::fill(*content, block);
-    }
-    bytes
-}
-
-fn in_parallel<T: Sync>(items: &[T], work: impl Fn(&T) -> io::Result<()> + Sync) -> io::Result<()> {
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..IMAGE_THREADS)
-            .map(|_| {
-                scope.spawn(|| {
-                    while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        work(item)?;
-                    }
-                    Ok(())
-                })
-            })
-            .collect();
-        threads.into_iter().try_for_each(|thread| thread.join().expect("a writer does not panic"))
-    })
-}
-
-/// Saves runs of blocks (first block, contents) for another process.
-pub fn save_runs(path: &Path, runs: &[(u64, Vec<u64>)]) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    for (first, contents) in runs {
-        for word in [*first, contents.len() as u64].iter().chain(contents) {
-            bytes.extend_from_slice(&word.to_le_bytes());
-        }
-    }
-    std::fs::write(path, bytes)
-}
-
-fn read_runs(path: &Path) -> io::Result<Vec<(u64, Vec<u64>)>> {
-    let bytes = std::fs::read(path)?;
-    let mut words = bytes
-        .chunks_exact(8)
-        .map(|word| u64::from_le_bytes(word.try_into().expect("a slice of eight bytes")));
-    let mut runs = Vec::new();
-    while let (Some(first), Some(count)) = (words.next(), words.next()) {
-        runs.push((first, words.by_ref().take(count as usize).collect()));
-    }
-    Ok(runs)
+/// Nanoseconds that it took.
+fn timed<T, E: std::error::Error + Send + Sync + 'static>(
+    what: impl FnOnce() -> Result<T, E>,
+) -> io::Result<String> {
+    let began = Instant::now();
+    what().map_err(io::Error::other)?;
+    Ok(began.elapsed().as_nanos().to_string())
 }

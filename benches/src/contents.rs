@@ -1,4 +1,5 @@
-//! Block contents by number: number 0 is the zero block, every other number an own block at LZ4 ratio 1.94.
+//! Block contents by number: number 0 is the zero block, every other number an own block, at LZ4 ratio 1.94 but for those
+//! that [`tiny`] gives, which are their number and zeroes.
 //!
 //! A block is 64 groups of 64 bytes, each a run of random bytes and then a run that repeats in every group: compressible in
 //! small pieces, as real data is, so that compression costs what it costs.
@@ -12,16 +13,35 @@ const GROUP_BYTES: usize = 64;
 /// Random bytes of a group; with LZ4's tokens this gives the ratio.
 const RANDOM_BYTES: usize = 28;
 
+/// Numbers that end like this have tiny contents.
+const TINY: u64 = 0xffff;
+
+/// The number of a content that takes as little space as one of its own can.
+pub fn tiny(number: u64) -> u64 {
+    number << 16 | TINY
+}
+
 /// Fills a block with the content of this number.
 pub fn fill(content: u64, block: &mut [u8]) {
     assert!(block.len() == BLOCK_BYTES, "contents are whole blocks");
+    fill_part(content, block);
+}
+
+/// Fills the beginning of a block, in whole groups.
+pub fn fill_part(content: u64, part: &mut [u8]) {
+    assert!(part.len().is_multiple_of(GROUP_BYTES), "parts are whole groups");
     if content == 0 {
-        block.fill(0);
+        part.fill(0);
+        return;
+    }
+    if content & TINY == TINY {
+        part.fill(0);
+        part[..8].copy_from_slice(&content.to_le_bytes());
         return;
     }
     let mut chance = Chance::new(content);
     let mut random = [0; 32];
-    for group in block.chunks_exact_mut(GROUP_BYTES) {
+    for group in part.chunks_exact_mut(GROUP_BYTES) {
         for word in random.chunks_exact_mut(8) {
             word.copy_from_slice(&chance.bits().to_le_bytes());
         }
@@ -54,6 +74,12 @@ mod tests {
         let total: u64 = (1..=64).map(compressed_bytes).sum();
         let ratio = 64.0 * BLOCK_BYTES as f64 / total as f64;
         assert!((1.91..1.97).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn tiny_contents_differ_and_take_little() {
+        assert_ne!(block(tiny(1)), block(tiny(2)));
+        assert!(compressed_bytes(tiny(3)) < 64, "{}", compressed_bytes(tiny(3)));
     }
 
     #[test]

@@ -24,7 +24,7 @@ const RECORD_BYTES: usize = 16;
 
 /// What a host writes.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct Hosts {
     /// Decides blocks and contents.
     pub seed: u64,
     /// Writers.
@@ -46,7 +46,7 @@ pub struct Completion {
     pub duration_ns: u64,
 }
 
-impl Plan {
+impl Hosts {
     fn log_path(&self, thread: u64) -> PathBuf {
         let mut name = self.log.clone().into_os_string();
         name.push(format!("-{thread}"));
@@ -138,12 +138,12 @@ pub struct Load {
 
 impl Load {
     /// Starts the writers.
-    pub fn start(plan: &Plan, volume: &Volume) -> io::Result<Load> {
+    pub fn start(hosts: &Hosts, volume: &Volume) -> io::Result<Load> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
-        for thread in 0..plan.threads {
-            let log = File::create(plan.log_path(thread))?;
-            let (writes, volume, stop) = (plan.writes(thread), volume.clone(), stop.clone());
+        for thread in 0..hosts.threads {
+            let log = File::create(hosts.log_path(thread))?;
+            let (writes, volume, stop) = (hosts.writes(thread), volume.clone(), stop.clone());
             threads.push(thread::spawn(move || write_until(writes, &volume, &stop, log)));
         }
         Ok(Load { stop, threads })

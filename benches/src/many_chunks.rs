@@ -55,7 +55,8 @@ pub fn store(store: &Store, numbers: std::ops::Range<u64>) -> io::Result<()> {
     flush(store)
 }
 
-fn flush(store: &Store) -> io::Result<()> {
+/// Makes everything durable.
+pub fn flush(store: &Store) -> io::Result<()> {
     let state: Bytes = block_on(store.flush()).map_err(io::Error::other)?;
     store.committed(&state);
     Ok(())

@@ -54,11 +54,12 @@ pub struct PairConfig {
 }
 
 /// Starts an array alone, without links or a mediator.
-pub fn start_alone(directory: &Path, journal_mib: u64) -> io::Result<Process> {
+pub fn start_alone(directory: &Path, journal_mib: u64, capacity_bytes: Option<u64>) -> io::Result<Process> {
     let directory = directory.to_string_lossy();
     let journal_mib = journal_mib.to_string();
+    let capacity = capacity_bytes.map(|bytes| bytes.to_string());
     let arguments = [AS_ARRAY, "C", &directory, "127.0.0.1:0", "-", "-", &journal_mib];
-    Ok(Process::start(arguments)?.0)
+    Ok(Process::start(arguments.into_iter().chain(capacity.as_deref()))?.0)
 }
 
 impl Side {

@@ -1,4 +1,5 @@
-//! A child process that answers commands, one line each; started from the running program itself.
+//! A child process that answers commands, one line each; started from the running program itself, which must know
+//! the verb [`PART`].
 //!
 //! - C1: the child is killed when its handle goes: no benchmark leaves processes behind.
 
@@ -7,6 +8,9 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+/// The verb with which the program does a part of a benchmark.
+pub const PART: &str = "bench-part";
 
 /// A running child.
 #[derive(Debug)]
@@ -20,6 +24,7 @@ impl Process {
     /// Starts this program again with these arguments and waits until it says that it is ready.
     pub fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> io::Result<(Process, String)> {
         let mut child = Command::new(std::env::current_exe()?)
+            .arg(PART)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

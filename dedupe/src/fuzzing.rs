@@ -19,8 +19,11 @@ use crate::segment::{
 };
 use crate::state::{DeadList, State};
 
+/// Name, heap that it may take in bytes, and what runs an input.
+pub type Target = (&'static str, usize, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, usize, fn(&[u8]))] = &[
+pub const TARGETS: &[Target] = &[
     ("dedupe.payload", 1 << 20, payload),
     ("dedupe.pack", 1 << 20, packed),
     ("dedupe.record", 1 << 20, record),

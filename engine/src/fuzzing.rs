@@ -12,8 +12,11 @@ use crate::mediator::decode_register;
 use crate::superblock;
 use crate::wire::{Decoder, Frame, HEADER_BYTES, Header, write_frame};
 
+/// Name, heap that it may take in bytes, and what runs an input.
+pub type Target = (&'static str, usize, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, usize, fn(&[u8]))] = &[
+pub const TARGETS: &[Target] = &[
     ("engine.superblock", 1 << 20, superblock),
     ("engine.identity", 1 << 20, identity),
     ("engine.peers", 1 << 20, peers),

@@ -18,8 +18,11 @@ use crate::media::{Create, Durability, FileId, Io, Media, Open};
 use crate::segment::{SegmentFile, SegmentHeader};
 use crate::{JournalConfig, Lsn, OpenError, Record, StreamId, Writer, open};
 
+/// Name, heap that it may take in bytes, and what runs an input.
+pub type Target = (&'static str, usize, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, usize, fn(&[u8]))] = &[
+pub const TARGETS: &[Target] = &[
     ("journal.frame", 1 << 20, frame),
     ("journal.records", 1 << 20, records),
     ("journal.segment_header", 1 << 20, segment_header),

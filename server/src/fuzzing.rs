@@ -12,8 +12,11 @@ use crate::api::shapes;
 use crate::cli;
 use crate::nbd::fuzzing as nbd;
 
+/// Name, heap that it may take in bytes, and what runs an input.
+pub type Target = (&'static str, usize, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, usize, fn(&[u8]))] = &[
+pub const TARGETS: &[Target] = &[
     ("server.nbd_options", 1 << 20, nbd::options),
     ("server.nbd_requests", 1 << 20, nbd::requests),
     ("server.nbd_handshake", 1 << 20, nbd::handshake),

@@ -1,6 +1,7 @@
 //! What the `metropod` binary is made of.
 
 pub mod api;
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod demo;

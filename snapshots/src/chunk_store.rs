@@ -1,7 +1,9 @@
 //! The chunk store as walks see it: [`NodeStore`] for [`metropod_dedupe::Store`], [`Marker`] for its passes.
 
 use bytes::Bytes;
-use metropod_dedupe::{Compression, Digest, Domain, Pass, ReadError, Store, WriteError, pack_shared};
+use metropod_dedupe::{
+    Compression, Digest, Domain, Pass, PassError, ReadError, Store, WriteError, pack_shared,
+};
 
 use crate::reach::Marker;
 use crate::store::NodeStore;
@@ -45,14 +47,13 @@ impl NodeStore for Store {
 }
 
 impl Marker for Pass {
-    type Error = ReadError;
+    type Error = PassError;
 
-    async fn mark(&self, digests: &[Digest]) -> Result<(), ReadError> {
-        // What is lost has no space to be kept; whoever reads it is told.
-        Pass::mark(self, digests).await.map(drop)
+    async fn mark(&self, digests: &[Digest]) -> Result<(), PassError> {
+        Pass::mark(self, digests).await
     }
 
-    async fn visit_nodes(&self, digests: &[Digest]) -> Result<Vec<bool>, ReadError> {
+    async fn visit_nodes(&self, digests: &[Digest]) -> Result<Vec<bool>, PassError> {
         self.visit(digests).await
     }
 }

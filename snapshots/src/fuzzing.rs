@@ -14,9 +14,11 @@ use metropod_dedupe::Digest;
 use crate::tree::{FANOUT, HEIGHT_MAX, NODE_BYTES, Root};
 use crate::{Extent, Image, Layer, LayerId, NodeStore, Nodes, Slot, diff, fold, overlay, read_slots};
 
+/// Name, heap that it may take in bytes, and what runs an input.
+pub type Target = (&'static str, usize, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, usize, fn(&[u8]))] =
-    &[("snapshots.run", 1 << 20, run), ("snapshots.tree", 32 << 20, tree)];
+pub const TARGETS: &[Target] = &[("snapshots.run", 1 << 20, run), ("snapshots.tree", 32 << 20, tree)];
 
 fn run(input: &[u8]) {
     let Some((how, rest)) = input.split_first() else { return };

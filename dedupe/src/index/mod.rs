@@ -17,11 +17,11 @@ mod writer;
 
 pub(crate) use cache::PageCache;
 pub(crate) use merge::{MergePlan, merge, plan_merge};
-pub(crate) use page::Entry;
+pub(crate) use page::{Entry, PAGE_BYTES, check_page, entry_at};
+#[cfg(any(fuzzing, test))]
+pub(crate) use run::TRAILER_BYTES as RUN_TRAILER_BYTES;
 pub(crate) use run::{Run, RunFault, RunId, RunRecord};
 pub(crate) use writer::RunWriter;
-#[cfg(any(fuzzing, test))]
-pub(crate) use {page::PAGE_BYTES, run::TRAILER_BYTES as RUN_TRAILER_BYTES};
 
 /// Directory of the runs.
 pub(crate) const RUN_DIR: &str = "runs";

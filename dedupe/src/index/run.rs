@@ -3,6 +3,7 @@
 //! Opening reads the fences and the filter only. A page is read for each positive filter and checked each time, also
 //! when it comes from the cache.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -195,6 +196,22 @@ impl Run {
         let number = self.fences.partition_point(|fence| *fence <= digest.prefix()).checked_sub(1)?;
         let is_cached = lock(cache).get(self.record.id, number as u32).is_some();
         (!is_cached).then_some((self.file.id(), (number * PAGE_BYTES) as u64, PAGE_BYTES as u64))
+    }
+
+    /// The next pages from page `from` on, at most `pages_max`, that may hold one of `names`: first eight bytes, in order.
+    pub(crate) fn pages_with(&self, from: u32, names: &[u64], pages_max: u32) -> Option<Range<u32>> {
+        let begin = self.page_with(from, names)?;
+        let next = |end: &u32| self.page_with(*end, names) == Some(*end);
+        let end = (begin + 1..begin + pages_max).take_while(next).last().map_or(begin + 1, |last| last + 1);
+        Some(begin..end)
+    }
+
+    /// A page may hold what lies from its own first entry to that of the next page, which may share its first bytes.
+    fn page_with(&self, from: u32, names: &[u64]) -> Option<u32> {
+        let first = *self.fences.get(from as usize)?;
+        let name = *names.get(names.partition_point(|name| *name < first))?;
+        let before = self.fences.partition_point(|fence| *fence < name) as u32;
+        Some(before.saturating_sub(1).max(from))
     }
 
     /// `pages` pages from page `first`, unchecked.

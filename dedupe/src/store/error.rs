@@ -79,6 +79,12 @@ pub enum PassError {
     /// Whether a chunk is referred to could not be told.
     #[error("a pass could not mark a chunk")]
     Mark(#[from] ReadError),
+    /// A page of the index is damaged: what lies there might be referred to. The whole index is rebuilt at the next opening.
+    #[error("a page of the index is damaged; open the array again to have the index rebuilt")]
+    IndexDamaged,
+    /// The index could not be read.
+    #[error("a pass could not read the index")]
+    Index(#[source] MediaError),
     /// A segment's records could not be listed.
     #[error("a pass could not read what a segment holds")]
     Segment(#[source] MediaError),

@@ -37,6 +37,7 @@ mod records;
 mod scrub;
 mod space;
 mod survey;
+mod sweep;
 mod writer;
 
 pub use clean::Cleaned;

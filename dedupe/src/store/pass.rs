@@ -12,11 +12,13 @@
 //! - G3: bits are never used by a second pass: nothing would ever die.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use super::marks::{Limit, Marks};
-use super::read::{Found, LOOKUPS_AT_ONCE};
+use super::read::LOOKUPS_AT_ONCE;
 use super::records::list_records;
-use super::{Inner, PassError, ReadError, Store};
+use super::sweep::Wanted;
+use super::{Inner, PassError, Store, lock};
 use crate::digest::Digest;
 use crate::location::{Location, SegmentId};
 use crate::segment::{RecordEntry, SEGMENT_HEADER_BYTES};
@@ -25,6 +27,8 @@ use crate::segment::{RecordEntry, SEGMENT_HEADER_BYTES};
 pub struct Pass {
     store: Store,
     number: u64,
+    /// Names given and not followed.
+    wanted: Mutex<Wanted>,
 }
 
 /// What was reachable when this was taken stays readable until it is dropped.
@@ -42,6 +46,8 @@ pub struct Collected {
     pub dead_bytes: u64,
     /// Segments freed because nothing in them lives.
     pub freed_segments: u64,
+    /// Chunks that something refers to and the store does not hold.
+    pub missing_chunks: u64,
     /// Bytes of records stored between the beginnings of the pass before and this one.
     pub fresh_bytes: u64,
 }
@@ -62,7 +68,7 @@ impl Store {
         let segments = inner.segments.values();
         let limits = segments.map(|one| (one.id, limit(one.length, one.records))).collect();
         inner.marks = Some(Marks::new(number, inner.fresh_bytes, limits));
-        Some(Pass { store: self.clone(), number })
+        Some(Pass { store: self.clone(), number, wanted: Mutex::default() })
     }
 
     /// Keeps what is reachable now readable: no pass that begins later ends before the pin is dropped.
@@ -75,24 +81,18 @@ impl Store {
 }
 
 impl Pass {
-    /// Marks chunks that something refers to; gives how many of them the store does not hold.
-    pub async fn mark(&self, digests: &[Digest]) -> Result<u64, ReadError> {
-        let mut missing = 0;
-        for batch in digests.chunks(LOOKUPS_AT_ONCE) {
-            let found = self.store.stored_or_staged(batch).await?;
-            missing += found.iter().filter(|found| **found == Found::Nowhere).count() as u64;
-            let mut inner = self.store.lock();
-            for location in found.iter().filter_map(Found::location) {
-                // One that was superseded since has a successor, which was born since.
-                inner.set_live_if_visible(location);
-            }
-        }
-        Ok(missing)
+    /// Marks chunks that something refers to, now or before the pass finishes.
+    pub async fn mark(&self, digests: &[Digest]) -> Result<(), PassError> {
+        let mut wanted = std::mem::take(&mut *lock(&self.wanted));
+        self.store.want(digests, &mut wanted);
+        let followed = if wanted.is_full() { self.store.follow(&mut wanted).await } else { Ok(()) };
+        lock(&self.wanted).add(wanted);
+        followed
     }
 
     /// Marks nodes that something refers to; says of each whether this is the first time in this pass, so that the nodes
     /// below it have to be visited.
-    pub async fn visit(&self, digests: &[Digest]) -> Result<Vec<bool>, ReadError> {
+    pub async fn visit(&self, digests: &[Digest]) -> Result<Vec<bool>, PassError> {
         let mut first = Vec::with_capacity(digests.len());
         for batch in digests.chunks(LOOKUPS_AT_ONCE) {
             let found = self.store.stored_or_staged(batch).await?;
@@ -117,6 +117,8 @@ impl Pass {
     /// If the pass is not drained.
     pub async fn finish(self) -> Result<Collected, PassError> {
         assert!(self.is_drained(), "readers drain before what they may read dies");
+        let mut wanted = std::mem::take(&mut *lock(&self.wanted));
+        self.store.follow(&mut wanted).await?;
         let suspects = self.suspects();
         let mut dying = BTreeMap::new();
         for segment in suspects {
@@ -125,7 +127,8 @@ impl Pass {
             }
         }
         let _turn = self.store.shared.writer.take().await;
-        Ok(self.store.lock().flip(self.number, dying))
+        let collected = self.store.lock().flip(self.number, dying);
+        Ok(Collected { missing_chunks: wanted.missing, ..collected })
     }
 
     /// Segments in which fewer records are marked or dead than there were.

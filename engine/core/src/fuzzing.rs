@@ -20,8 +20,11 @@ use crate::peer_message::{SyncFrame, decode_bulk};
 use crate::run_file;
 use crate::transfer::{Message, Touched};
 
+/// Name, heap that it may take in bytes, and what runs an input.
+pub type Target = (&'static str, usize, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, usize, fn(&[u8]))] = &[
+pub const TARGETS: &[Target] = &[
     ("core.operation", 1 << 20, operation),
     ("core.journal_record", 1 << 20, journal_record),
     ("core.namespace", 1 << 20, namespace),

@@ -99,14 +99,14 @@ impl From<PassError> for FlowError {
     fn from(error: PassError) -> FlowError {
         match error {
             PassError::Mark(error) => error.into(),
-            PassError::Segment(error) => FlowError::Media(error),
+            PassError::Segment(error) | PassError::Index(error) => FlowError::Media(error),
             _ => FlowError::Damaged,
         }
     }
 }
 
-impl From<ReachError<ChunkStoreError, ReadError>> for FlowError {
-    fn from(error: ReachError<ChunkStoreError, ReadError>) -> FlowError {
+impl From<ReachError<ChunkStoreError, PassError>> for FlowError {
+    fn from(error: ReachError<ChunkStoreError, PassError>) -> FlowError {
         match error {
             ReachError::Map(error) => error.into(),
             ReachError::Mark { source } => source.into(),

@@ -10,8 +10,11 @@ use bytes::Bytes;
 use crate::mediator::Register;
 use crate::{DurableRecord, DurableState, Entry, MediatorReply, MediatorRequest, Message};
 
+/// Name, heap that it may take in bytes, and what runs an input.
+pub type Target = (&'static str, usize, fn(&[u8]));
+
 /// Every target of this crate.
-pub const TARGETS: &[(&str, usize, fn(&[u8]))] = &[
+pub const TARGETS: &[Target] = &[
     ("protocol.message", 1 << 20, message),
     ("protocol.entry", 1 << 20, entry),
     ("protocol.durable_state", 1 << 20, durable_state),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::address::address;
+use super::bench_options::BenchOptions;
 use super::size::SizeBytes;
 use super::span::SpanMs;
 
@@ -27,6 +28,15 @@ pub enum Command {
     Mediator(MediatorOptions),
     /// Runs the complete two-site story on this machine, checked, with a summary
     Demo(DemoOptions),
+    /// Measures this machine: every figure beside what it is compared with, and every byte checked
+    Bench(BenchOptions),
+    /// A process that `bench` starts
+    #[command(hide = true)]
+    BenchPart {
+        /// What it is to do
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Reads an array's files offline and explains them
     Inspect(InspectOptions),
     /// The array itself and its connections to others
@@ -402,6 +412,9 @@ mod tests {
             "mediator --data d --listen 127.0.0.1:0",
             "demo --quick --json --data d --image f",
             "inspect d",
+            "bench write --quick --json --csv c --plot p --dir d --rounds 7 --depth 32 --steady --size 8G",
+            "bench overwrite --writes 20000000 --capacity 8G",
+            "bench-part --as-array A d",
             "array show",
             "array connection-key",
             "array connect --address 127.0.0.1:7750 --key k",

@@ -7,6 +7,7 @@
 mod address;
 mod arguments;
 mod array;
+mod bench_options;
 mod output;
 mod pod;
 mod progress;
@@ -26,6 +27,7 @@ pub use arguments::{
     Arguments, ArrayVerb, Command, DemoOptions, Group, InspectOptions, MediatorOptions, PodVerb, Remote,
     ScrubVerb, ServeOptions, SnapshotVerb, VolumeVerb,
 };
+pub use bench_options::BenchOptions;
 pub use output::{Failure, Output, print_json, print_text};
 pub use progress::Bar;
 pub use size::{BadSize, SizeBytes};
@@ -58,6 +60,8 @@ fn carry_out(command: Command) -> Result<(), Failure> {
             crate::serve::mediator(options)
         }
         Command::Demo(options) => crate::demo::run(options),
+        Command::Bench(options) => crate::bench::run(&options),
+        Command::BenchPart { words } => Ok(metropod_benches::array_process::run(&words)?),
         Command::Inspect(options) => crate::inspect::run(&options),
         Command::Array(group) => array::run(&group),
         Command::Scrub(group) => scrub::run(&group),

@@ -79,6 +79,7 @@ fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Co
         total.collected += counts.collected;
         total.dead_chunks += counts.dead_chunks;
         total.recounts += counts.recounts;
+        total.scrubbed += counts.scrubbed;
     }
     assert!(total.merges > seeds && total.folds > seeds, "layers are merged and folded: {total:?}");
     println!("{seeds} seeds: {total:?}");

@@ -34,7 +34,7 @@ pub(super) fn pair(input: &[u8]) {
         rest = after;
         let from = usize::from(kind >> 7);
         match kind & 7 {
-            0 => pair.deliver(from, |message| Some(message)),
+            0 => pair.deliver(from, Some),
             1 => {
                 let (patch, after) = rest.split_at(rest.len().min(usize::from(*what & 31) + 1));
                 rest = after;
@@ -60,7 +60,7 @@ pub(super) fn pair(input: &[u8]) {
             }
             5 => pair.link(*what & 1 == 1),
             6 => drop(pair.under_way[from].pop_front()),
-            _ => (0..=*what).for_each(|_| pair.deliver(from, |message| Some(message))),
+            _ => (0..=*what).for_each(|_| pair.deliver(from, Some)),
         }
     }
 }

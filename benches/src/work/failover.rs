@@ -1,8 +1,8 @@
 //! P11: how long hosts pause when an array is killed, frozen or cut off under load, and whether anything is lost.
 //!
-//! `p11_failover [--trials N] [--faults kill,cut,freeze] [--threads N] [--dir DIRECTORY] [--json]`. Arrays and mediator are a process each; hosts write 4 KiB
-//! blocks on both sides. Each trial, of each fault in turn: fault at the sequencer (or the link), the other side goes on; then what was
-//! acknowledged at either side is read at the survivor, the other array comes back, and everything is read at both.
+//! Arrays and mediator are a process each; hosts write 4 KiB blocks on both sides. Each trial, of each fault in turn: fault
+//! at the sequencer (or the link), the other side goes on; then what was acknowledged at either side is read at the
+//! survivor, the other array comes back, and everything is read at both.
 //! - F1: the pause is the longest time without a completion at the survivor's hosts around the fault, all its writers together.
 //! - F2: a trial counts only if every block holds an acknowledged or in-flight write at the survivor, and both sides are equal after.
 
@@ -11,14 +11,15 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use metropod_benches::arguments::Arguments;
-use metropod_benches::chance::Chance;
-use metropod_benches::clock::now_ns;
-use metropod_benches::figures::{median, quantile, spread};
-use metropod_benches::load::{Expected, Plan};
-use metropod_benches::pair::{Pair, PairConfig, Side, VOLUME};
-use metropod_benches::{array_process, setting};
-use serde_json::{Value, json};
+use serde_json::json;
+
+use super::{Settings, progress};
+use crate::chance::Chance;
+use crate::clock::now_ns;
+use crate::figures::median;
+use crate::load::{Expected, Hosts};
+use crate::pair::{Pair, PairConfig, Side, VOLUME};
+use crate::report::{Document, Figure};
 
 /// Blocks of the volume: 64 MiB.
 const BLOCKS: u64 = 16_384;
@@ -58,22 +59,29 @@ struct Bench {
     number: u64,
 }
 
-fn main() -> io::Result<()> {
-    if array_process::main_if_asked()? {
-        return Ok(());
-    }
-    let arguments = Arguments::read(&["trials", "faults", "threads"])?;
-    let (trials, threads) = (arguments.get("trials", 5u64)?, arguments.get("threads", 4u64)?);
-    let faults: Vec<Fault> = arguments
-        .get("faults", "kill,cut,freeze".to_owned())?
-        .split(',')
-        .map(parse)
-        .collect::<io::Result<_>>()?;
+pub(super) fn run(settings: &Settings) -> io::Result<Document> {
+    let trials = settings.count.unwrap_or(settings.pick(1, 10));
+    let threads = settings.depth.unwrap_or(4);
+    let faults: Vec<Fault> = match &settings.case {
+        Some(words) => words.split(',').map(parse).collect::<io::Result<_>>()?,
+        None => vec![Fault::Kill, Fault::Cut, Fault::Freeze],
+    };
     if !(1..=B_FIRST / BLOCKS_PER_THREAD).contains(&threads) {
-        return Err(io::Error::other("too many threads for the volume"));
+        return Err(io::Error::other("too many writers for the volume; use a smaller --depth"));
     }
-    let home = arguments.directory()?;
-    let before = setting::describe(home.path());
+    let home = settings.home()?;
+    let params = json!({"trials_of_each": trials, "writers_at_each_side": threads, "volume_blocks": BLOCKS});
+    let mut document = Document::begin("failover", home.path(), params);
+    document.context("hosts", "blocking writers at each side, depth 1 each, until the fault and on");
+    document.context("data", "unique blocks of 4 KiB, LZ4 ratio 1.94");
+    document.context(
+        "durability",
+        "on the disk at every in-sync array before the acknowledgement; all journals on one disk",
+    );
+    document.context(
+        "network",
+        "loopback TCP through a proxy that stalls for the cut; the mediator stays reachable",
+    );
     let config = PairConfig { blocks: BLOCKS, proxied: true, journal_mib: JOURNAL_MIB };
     let pair = Pair::start(home.path(), config)?;
     let mut bench =
@@ -84,27 +92,19 @@ fn main() -> io::Result<()> {
             let trial = bench
                 .trial(*fault)
                 .map_err(|error| io::Error::other(format!("trial {round} of {fault:?}: {error}")))?;
-            eprintln!(
-                "{fault:?} {} of {trials}: pause {:.0} ms, back in sync after {:.0} ms, {} acknowledged, {} wrong, load {}",
+            progress(format_args!(
+                "{fault:?} {} of {trials}: pause {:.0} ms, back in sync after {:.0} ms, {} acknowledged, {} wrong",
                 round + 1,
                 trial.pause_ms,
                 trial.rejoin_ms,
                 trial.acknowledged,
                 trial.wrong,
-                setting::load_average()
-            );
+            ));
             done.push(trial);
         }
     }
-    let setting = json!({
-        "setting": before, "load_after": setting::load_average(), "trials_of_each": trials,
-        "hosts": format!("{threads} blocking writers at each side, depth 1 each, until the fault and on"),
-        "block_bytes": 4096, "data": "unique blocks, LZ4 ratio 1.94", "volume_blocks": BLOCKS,
-        "durability": "on the disk at every in-sync array before the acknowledgement; all journals on one disk",
-        "network": "loopback TCP through a proxy that stalls for the cut; the mediator stays reachable",
-        "processes": "arrays and mediator a process each",
-    });
-    report(arguments.json, setting, &results)
+    report(&mut document, &results)?;
+    Ok(document)
 }
 
 fn parse(word: &str) -> io::Result<Fault> {
@@ -112,7 +112,7 @@ fn parse(word: &str) -> io::Result<Fault> {
         "kill" => Ok(Fault::Kill),
         "cut" => Ok(Fault::Cut),
         "freeze" => Ok(Fault::Freeze),
-        _ => Err(io::Error::other(format!("no such fault: {word}"))),
+        _ => Err(io::Error::other(format!("no such fault: {word}; use kill, cut or freeze"))),
     }
 }
 
@@ -179,8 +179,8 @@ impl Bench {
         Ok(Trial { pause_ms, slowest_ms, rejoin_ms, acknowledged, survivor_writes_per_s, wrong, checked })
     }
 
-    fn plan(&self, side: &str, first_block: u64) -> Plan {
-        Plan {
+    fn plan(&self, side: &str, first_block: u64) -> Hosts {
+        Hosts {
             seed: self.number * 2 + u64::from(first_block > 0),
             threads: self.threads,
             first_block,
@@ -221,7 +221,7 @@ impl Bench {
     }
 
     /// Checks the survivor against what was acknowledged at both sides so far; more may yet come of frozen hosts.
-    fn check_now(&mut self, at_a: bool, plans: &[Plan; 2]) -> io::Result<(u64, u64)> {
+    fn check_now(&mut self, at_a: bool, plans: &[Hosts; 2]) -> io::Result<(u64, u64)> {
         let path = self.home.path().join("expected");
         self.expected.save(&path)?;
         let mut now = Expected::load(&path)?;
@@ -246,15 +246,15 @@ impl Bench {
     }
 }
 
-fn start_load(side: &mut Side, plan: &Plan) -> io::Result<()> {
-    let Plan { seed, threads, first_block, blocks_per_thread, log } = plan;
+fn start_load(side: &mut Side, plan: &Hosts) -> io::Result<()> {
+    let Hosts { seed, threads, first_block, blocks_per_thread, log } = plan;
     let log = log.display();
     let command = format!("load {VOLUME} {seed} {threads} {first_block} {blocks_per_thread} {log}");
     side.process.ask(&command).map(drop)
 }
 
 /// Longest time without a completion and slowest write, in milliseconds, around and after the fault; rate before it, per second.
-fn pause(plan: &Plan, fault_at: u64) -> io::Result<(f64, f64, f64)> {
+fn pause(plan: &Hosts, fault_at: u64) -> io::Result<(f64, f64, f64)> {
     let completions = plan.completions()?;
     let mut ends: Vec<u64> = completions.iter().flatten().map(|completion| completion.end_ns).collect();
     ends.sort_unstable();
@@ -267,65 +267,28 @@ fn pause(plan: &Plan, fault_at: u64) -> io::Result<(f64, f64, f64)> {
     Ok((gap as f64 / 1e6, slowest as f64 / 1e6, before as f64 / time))
 }
 
-fn report(as_json: bool, setting: Value, results: &[(Fault, Vec<Trial>)]) -> io::Result<()> {
-    let mut wrong = 0;
-    let mut lines = Vec::new();
-    for (fault, trials) in results {
-        let pauses: Vec<f64> = trials.iter().map(|trial| trial.pause_ms).collect();
-        let slowest: Vec<f64> = trials.iter().map(|trial| trial.slowest_ms).collect();
-        let rejoins: Vec<f64> = trials.iter().map(|trial| trial.rejoin_ms).collect();
-        let rates: Vec<f64> = trials.iter().map(|trial| trial.survivor_writes_per_s).collect();
-        let microseconds: Vec<u64> = pauses.iter().map(|pause| (pause * 1e3) as u64).collect();
-        let lost: u64 = trials.iter().map(|trial| trial.wrong).sum();
-        wrong += lost;
-        lines.push(json!({
-            "fault": format!("{fault:?}").to_lowercase(), "trials": trials.len(),
-            "pause_ms_p50": median(&pauses), "pause_ms_p90": quantile(&microseconds, 0.9) / 1e3,
-            "pause_ms_max": spread(&pauses).1, "pause_ms_min": spread(&pauses).0, "pause_ms_trials": pauses,
-            "slowest_write_ms_max": spread(&slowest).1,
-            "back_in_sync_ms_p50": median(&rejoins), "back_in_sync_ms_max": spread(&rejoins).1,
-            "writes_per_s_at_the_survivor_before": median(&rates),
-            "acknowledged": trials.iter().map(|trial| trial.acknowledged).sum::<u64>(),
-            "blocks_checked": trials.iter().map(|trial| trial.checked).sum::<u64>(), "lost": lost,
-        }));
-    }
-    if as_json {
-        println!("{:#}", json!({"benchmark": "P11", "setting": setting, "faults": lines}));
-    } else {
-        println!("P11: host pause at the survivor, ms");
-        setting::print(&setting);
-        println!(
-            "{:<8}{:>7}{:>7}{:>7}{:>7}{:>7}{:>9}{:>13}{:>10}{:>10}{:>6}",
-            "fault",
-            "trials",
-            "p50",
-            "p90",
-            "max",
-            "min",
-            "slowest",
-            "in sync p50",
-            "acked",
-            "checked",
-            "lost"
-        );
-        for line in &lines {
-            let number = |name: &str| line[name].as_f64().unwrap_or(f64::NAN);
-            let count = |name: &str| line[name].as_u64().unwrap_or(0);
-            println!(
-                "{:<8}{:>7}{:>7.0}{:>7.0}{:>7.0}{:>7.0}{:>9.0}{:>13.0}{:>10}{:>10}{:>6}",
-                line["fault"].as_str().unwrap_or(""),
-                count("trials"),
-                number("pause_ms_p50"),
-                number("pause_ms_p90"),
-                number("pause_ms_max"),
-                number("pause_ms_min"),
-                number("slowest_write_ms_max"),
-                number("back_in_sync_ms_p50"),
-                count("acknowledged"),
-                count("blocks_checked"),
-                count("lost")
-            );
-        }
-    }
+fn report(document: &mut Document, results: &[(Fault, Vec<Trial>)]) -> io::Result<()> {
+    let figures = |unit: &'static str, of: fn(&Trial) -> f64| -> Vec<Figure> {
+        let name = |fault: Fault| format!("{fault:?}").to_lowercase();
+        let figure = |(fault, trials): &(Fault, Vec<Trial>)| {
+            Figure::of(&name(*fault), unit, trials.iter().map(of).collect())
+        };
+        results.iter().map(figure).collect()
+    };
+    let aim = "half of the trials below 600 ms, none above 1,000 ms";
+    document.add(
+        "longest pause of the survivor's hosts, all writers together",
+        aim,
+        figures("ms", |trial| trial.pause_ms),
+    );
+    document.add("slowest write at the survivor", "", figures("ms", |trial| trial.slowest_ms));
+    document.add("from the mended fault to both in sync", "", figures("ms", |trial| trial.rejoin_ms));
+    let all = || results.iter().flat_map(|(_, trials)| trials);
+    let rates: Vec<f64> = all().map(|trial| trial.survivor_writes_per_s).collect();
+    document.fact("writes_per_s_at_the_survivor_before", median(&rates));
+    document.fact("acknowledged", all().map(|trial| trial.acknowledged).sum::<u64>());
+    let wrong: u64 = all().map(|trial| trial.wrong).sum();
+    document.fact("lost", wrong);
+    document.checked(all().map(|trial| trial.checked).sum());
     if wrong == 0 { Ok(()) } else { Err(io::Error::other(format!("{wrong} blocks hold something else"))) }
 }

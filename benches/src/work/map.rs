@@ -1,22 +1,27 @@
-//! E5: a volume's map as an overlay that is folded now and then, against a tree written at every checkpoint.
+//! P18 and P19: what a volume's map costs: bytes to the media per 4 KiB random write, and memory.
 //!
-//! `e5_map [--case full-100g|full-1t|sparse-1t|skewed-1t] [--rounds N] [--dir DIRECTORY] [--json]`. Uniformly random 4 KiB
-//! writes (skewed: nine of ten to a tenth of the volume). The eager tree is the same tree folded at every checkpoint,
-//! without delta runs; a model of both, by expected numbers of touched nodes, is printed beside the counts. After each round
-//! blocks are read back, and the map must say what was written last.
+//! A model whose nodes are in memory and counted stands for a volume of 100 GiB or 1 TiB that is mapped through and through
+//! (`--case full-100g`, `full-1t`), empty (`sparse-1t`), or written to in a tenth (`skewed-1t`): the overlay that is folded
+//! now and then against a tree that is written at every checkpoint, beside expected numbers of touched nodes. After each
+//! round blocks are read back, and the map must say what was written last. Beside it a real array: what its process wrote to
+//! the device for random writes to a thin volume of 1 TiB, journal, chunks and map together.
 
 use std::io;
 use std::time::Instant;
 
-use metropod_benches::arguments::Arguments;
-use metropod_benches::chance::Chance;
-use metropod_benches::counted_nodes::{CountedNodes, Counts};
-use metropod_benches::experiment::{Outcome, Report};
-use metropod_benches::park::block_on;
-use metropod_benches::setting;
 use metropod_dedupe::Digest;
 use metropod_snapshots::{FANOUT, Image, LayerId, Nodes, Slot, VolumeMap, fold, read_slots};
 use serde_json::json;
+
+use super::site::Site;
+use super::{Settings, progress};
+use crate::chance::Chance;
+use crate::counted_nodes::{CountedNodes, Counts};
+use crate::drive::Driven;
+use crate::pair::POD;
+use crate::park::block_on;
+use crate::plan::{Plan, Stop};
+use crate::report::{Document, Figure};
 
 /// Writes between two checkpoints: what half a GiB of journal holds.
 const WRITES: u64 = 250_000;
@@ -61,6 +66,7 @@ impl Case {
 
 /// A round, per write.
 struct Cycle {
+    looked_at: u64,
     run_bytes: f64,
     node_bytes: f64,
     leaf_reads: f64,
@@ -83,61 +89,91 @@ struct Sums {
 }
 
 /// What of a round is reported.
-type Figure = fn(&Cycle) -> f64;
+type Of = fn(&Cycle) -> f64;
 
-fn main() -> io::Result<()> {
-    let arguments = Arguments::read(&["rounds", "case"])?;
-    let (rounds, name) = (arguments.get("rounds", 5u64)?, arguments.get("case", "full-100g".to_owned())?);
+pub(super) fn run(settings: &Settings) -> io::Result<Document> {
+    let name = settings.case.as_deref().unwrap_or("full-1t");
     let case = CASES.into_iter().find(|case| case.name == name);
-    let case = case.ok_or_else(|| io::Error::other(format!("--case {name}?")))?;
-    let directory = arguments.directory()?;
-    let setting = json!({
-        "setting": setting::describe(directory.path()), "case": case.name, "blocks": case.blocks,
-        "writes_per_checkpoint": WRITES, "rounds": rounds, "nodes": "in memory, counted",
-    });
+    let case = case.ok_or_else(|| {
+        let known = CASES.map(|case| case.name).join(", ");
+        io::Error::other(format!("no such case: {name}; use one of {known}"))
+    })?;
+    let home = settings.home()?;
+    let writes = settings.writes.unwrap_or(settings.pick(5_000, WRITES)).max(LOOKED_AT);
+    let params = json!({"case": case.name, "blocks": case.blocks, "writes_per_checkpoint": writes});
+    let mut document = Document::begin("map", home.path(), params);
+    document.context("nodes", "of the model: in memory, counted");
     let lengths = case.cycles();
     let mut cycles: Vec<Vec<Cycle>> = lengths.iter().map(|_| Vec::new()).collect();
-    for round in 0..=rounds {
+    for round in 0..=settings.rounds() {
         let mut order: Vec<usize> = (0..lengths.len()).collect();
         if round % 2 == 1 {
             order.reverse();
         }
         for index in order {
-            let cycle = run(case, lengths[index], round)?;
+            let cycle = cycle(case, lengths[index], round, writes)?;
+            document.checked(cycle.looked_at);
             if round > 0 {
                 cycles[index].push(cycle);
             }
         }
+        progress(format_args!("map: round {round} of {}", settings.rounds()));
     }
-    let mut report = Report::new();
-    let figures: [(&str, &'static str, Figure); 9] = [
-        ("map bytes written", "B per write", |cycle| cycle.run_bytes + cycle.node_bytes),
-        ("of these, delta runs", "B per write", |cycle| cycle.run_bytes),
-        ("leaves read", "per write", |cycle| cycle.leaf_reads),
-        ("upper nodes read, none cached", "per write", |cycle| cycle.upper_reads),
-        ("leaves written", "per write", |cycle| cycle.leaves),
-        ("setting a block", "us per write", |cycle| cycle.set_us),
-        ("freezing and encoding", "us per write", |cycle| cycle.freeze_us),
-        ("folding, reads from memory", "us per write", |cycle| cycle.fold_us),
+    let questions: [(&str, &'static str, Of); 9] = [
+        ("map bytes written per write", "B", |cycle| cycle.run_bytes + cycle.node_bytes),
+        ("of these, delta runs", "B", |cycle| cycle.run_bytes),
+        ("leaves read per write", "leaves", |cycle| cycle.leaf_reads),
+        ("upper nodes read per write, none cached", "nodes", |cycle| cycle.upper_reads),
+        ("leaves written per write", "leaves", |cycle| cycle.leaves),
+        ("setting a block", "us", |cycle| cycle.set_us),
+        ("freezing and encoding, per write", "us", |cycle| cycle.freeze_us),
+        ("folding, reads from memory, per write", "us", |cycle| cycle.fold_us),
         ("overlay in memory before a fold", "MiB", |cycle| cycle.overlay_mib),
     ];
-    for (question, unit, figure) in figures {
-        report.add(
-            question,
-            lengths
-                .iter()
-                .zip(&cycles)
-                .map(|(checkpoints, cycles)| {
-                    Outcome::of(&label(*checkpoints), unit, cycles.iter().map(figure).collect())
-                })
-                .collect(),
-        );
+    for (question, unit, of) in questions {
+        let figures = lengths.iter().zip(&cycles).enumerate().map(|(index, (length, cycles))| Figure {
+            base: (index > 0).then_some(0),
+            ..Figure::of(&label(*length), unit, cycles.iter().map(of).collect())
+        });
+        document.add(question, "", figures.collect());
     }
     for checkpoints in CYCLES.into_iter().chain([64]).filter(|_| case.mapped) {
-        report.fact(&format!("model, bytes per write, {}", label(checkpoints)), model(case, checkpoints));
+        let bytes = model(case, checkpoints, writes);
+        document.fact(&format!("expected map bytes per write, {}", label(checkpoints)), bytes);
     }
-    report.fact("load_after", setting::load_average());
-    report.print("E5", &setting, arguments.json);
+    real(settings, home.path(), &mut document)?;
+    Ok(document)
+}
+
+/// Bytes that a real array writes per write to a thin volume of 1 TiB, and what its process holds in memory.
+fn real(settings: &Settings, home: &std::path::Path, document: &mut Document) -> io::Result<()> {
+    let journal_mib = settings.pick(128, 256);
+    let writes = settings.pick(5_000, 200_000);
+    let mut site = Site::start(home, journal_mib)?;
+    let volume = format!("{POD}::thin");
+    site.process.ask(&format!("create-volume {volume} {}", 1u64 << 28))?;
+    let mut done: Vec<(Plan, Vec<u64>)> = Vec::new();
+    let (mut bytes, mut resident) = (Vec::new(), Vec::new());
+    for round in 0..=settings.rounds() {
+        let written = |usage: &serde_json::Value| usage["device_written_bytes"].as_u64().unwrap_or(0);
+        let before = site.usage()?;
+        let plan = Plan::random_writes(&volume, round, 1 << 28, 32, Stop::Requests(writes));
+        let driven = Driven::decode(&site.process.ask(&format!("drive {}", serde_json::to_string(&plan)?))?)?;
+        done.push((plan, driven.completed));
+        let after = site.usage()?;
+        if round > 0 {
+            bytes.push((written(&after) - written(&before)) as f64 / writes as f64);
+            resident.push(after["resident_bytes"].as_u64().unwrap_or(0) as f64 / f64::from(1 << 20));
+        }
+        progress(format_args!("a real array: round {round} of {}", settings.rounds()));
+    }
+    let figure = Figure::of("journal, chunks and map", "B", bytes);
+    let question =
+        "a real array, 4 KiB random writes to a thin volume of 1 TiB: bytes to the device per write";
+    document.add(question, "6 KB fresh, 11 KB at 80 % full", vec![figure]);
+    document.add("its process's memory after each round", "", vec![Figure::of("resident", "MiB", resident)]);
+    let checked = site.process.ask(&format!("check-plans {}", serde_json::to_string(&done)?))?;
+    document.checked(checked.parse::<u64>().map_err(io::Error::other)?);
     Ok(())
 }
 
@@ -150,7 +186,7 @@ fn label(checkpoints: u64) -> String {
 }
 
 /// Writes through `checkpoints` checkpoints, then folds.
-fn run(case: Case, checkpoints: u64, round: u64) -> io::Result<Cycle> {
+fn cycle(case: Case, checkpoints: u64, round: u64, per_checkpoint: u64) -> io::Result<Cycle> {
     let (store, root) = CountedNodes::new(case.blocks, case.mapped);
     let nodes = Nodes::with_capacity(store.clone(), 0);
     let image = Image::new(case.blocks << 12, root, Vec::new()).map_err(io::Error::other)?;
@@ -160,7 +196,7 @@ fn run(case: Case, checkpoints: u64, round: u64) -> io::Result<Cycle> {
     let total = case.checkpoints(checkpoints);
     for checkpoint in 1..=total {
         let began = Instant::now();
-        for _ in 0..WRITES {
+        for _ in 0..per_checkpoint {
             let (block, content) = writes.next();
             map.set(block, Slot::Data(content));
         }
@@ -181,10 +217,11 @@ fn run(case: Case, checkpoints: u64, round: u64) -> io::Result<Cycle> {
         }
     }
     let counts = store.take_counts();
-    check(case, &map, &nodes, round, total)?;
-    let per_write = |value: f64| value / (total * WRITES) as f64;
+    let looked_at = check(case, &map, &nodes, round, total * per_checkpoint)?;
+    let per_write = |value: f64| value / (total * per_checkpoint) as f64;
     let Counts { reads, nodes, bytes } = counts;
     Ok(Cycle {
+        looked_at,
         run_bytes: per_write(sums.run_bytes as f64),
         node_bytes: per_write(bytes.iter().sum::<u64>() as f64),
         leaf_reads: per_write(reads[0] as f64),
@@ -203,24 +240,24 @@ fn check(
     map: &VolumeMap,
     nodes: &Nodes<CountedNodes>,
     round: u64,
-    checkpoints: u64,
-) -> io::Result<()> {
+    total: u64,
+) -> io::Result<u64> {
     if !map.image().layers().is_empty() {
         return Err(io::Error::other("a fold left layers"));
     }
     let mut writes = Writes::new(case, round);
-    let total = checkpoints * WRITES;
     for _ in 0..total - LOOKED_AT {
         writes.next();
     }
     let last: std::collections::BTreeMap<u64, Digest> = (0..LOOKED_AT).map(|_| writes.next()).collect();
+    let looked_at = last.len() as u64;
     for (block, content) in last {
         let slots = block_on(read_slots(map, nodes, block..block + 1)).map_err(io::Error::other)?;
         if slots != [Slot::Data(content)] {
             return Err(io::Error::other(format!("block {block} is not what was written")));
         }
     }
-    Ok(())
+    Ok(looked_at)
 }
 
 struct Writes {
@@ -244,8 +281,8 @@ impl Writes {
 }
 
 /// Expected map bytes per write on a full volume: touched nodes of each level and the delta runs.
-fn model(case: Case, checkpoints: u64) -> f64 {
-    let writes = (checkpoints * WRITES) as f64;
+fn model(case: Case, checkpoints: u64, per_checkpoint: u64) -> f64 {
+    let writes = (checkpoints * per_checkpoint) as f64;
     let parts: &[(f64, f64)] = if case.skewed { &[(0.1, 0.91), (0.9, 0.09)] } else { &[(1.0, 1.0)] };
     let mut bytes = if checkpoints == 1 { 0.0 } else { writes * RUN_ENTRY_BYTES };
     let mut width = FANOUT as f64;
