@@ -45,6 +45,7 @@ fn two_arrays_are_one_linearizable_volume_under_random_faults_and_heal() {
     assert!(failed.is_empty(), "{} seeds fail: {failed:?}", failed.len());
     if seeds >= 100 {
         assert!(total.alone > seeds && total.behind > seeds, "the runs do something: {total:?}");
+        assert!(total.collected_in_rounds > seeds, "space is collected during rounds: {total:?}");
     }
 }
 

@@ -265,8 +265,10 @@ impl Array {
             found.begin = Some(Announced { peer, begin, inbox });
             return;
         }
-        let (progress, building) = (Arc::new(Progress::new()), Building::default());
-        let round = begin.round;
+        let at = found.position_of_applied();
+        let have = begin.from.is_some().then(|| Held { at, image: found.freeze() });
+        let building = have.as_ref().map_or_else(Building::default, |have| Building::from_held(&have.image));
+        let (progress, round) = (Arc::new(Progress::new()), begin.round);
         found.catch_up = CatchUp::Receiving(Box::new(Receiving {
             peer,
             round,
@@ -276,8 +278,6 @@ impl Array {
             progress: progress.clone(),
             began: now,
         }));
-        let at = found.position_of_applied();
-        let have = begin.from.is_some().then(|| Held { at, image: found.freeze() });
         let layer_ids = self.layer_ids.clone();
         let store = self.store.clone();
         let port = self.pod_port(peer, pod);

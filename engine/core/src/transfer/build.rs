@@ -25,17 +25,27 @@ pub(super) const FOLD_ENTRIES: usize = 1 << 20;
 /// What has come of a round so far, shared by the flow that builds it and whoever must know what it names (L4).
 #[derive(Debug, Clone, Default)]
 pub struct Building {
+    /// What the round may start from: the flow has it from before its first step, the volumes go on.
+    held: Vec<Image>,
     builder: Arc<Mutex<Option<Builder>>>,
 }
 
 impl Building {
+    /// A round that may start from `held` (L4).
+    pub fn from_held(held: &PodImage) -> Building {
+        Building { held: images_of(held).cloned().collect(), builder: Arc::default() }
+    }
+
     pub(super) fn begin(&self, builder: Builder) {
         *self.lock() = Some(builder);
     }
 
     /// Everything that the round names so far; `None` while new nodes exist that nothing names yet.
     pub fn images(&self) -> Option<Vec<Image>> {
-        self.lock().as_mut().map_or(Some(Vec::new()), Builder::images)
+        match &mut *self.lock() {
+            Some(builder) => builder.images(),
+            None => Some(self.held.clone()),
+        }
     }
 
     /// See [`Builder::lay`].

@@ -83,6 +83,8 @@ pub struct Counts {
     pub snapshots: u64,
     /// Requests of managers that were done.
     pub managed: u64,
+    /// Collections that began while a round was under way.
+    pub collected_in_rounds: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -96,6 +98,7 @@ impl std::ops::AddAssign for Counts {
         self.behind += other.behind;
         self.snapshots += other.snapshots;
         self.managed += other.managed;
+        self.collected_in_rounds += other.collected_in_rounds;
     }
 }
 

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use metropod_core::task::{Finished, WaitsFor};
-use metropod_core::{Array, ArrayConfig, BulkPort, Channel, CollectConfig, Effect, Input, OverlayLimits};
+use metropod_core::{
+    Array, ArrayConfig, BulkPort, CatchUp, Channel, CollectConfig, Effect, Input, OverlayLimits,
+};
 use metropod_dedupe::{SEGMENT_BYTES_MIN, StoreConfig};
 use metropod_journal::media::sim::SimMedia;
 use metropod_journal::media::{Completion, Durability, Io, IoRequest, Media};
@@ -90,6 +92,8 @@ pub(super) struct Site {
     pub slow: bool,
     clock_offset: u64,
     drift_ppm: u64,
+    /// What each pod's catching up was about after the last step.
+    catching_up: Vec<(PodId, std::mem::Discriminant<CatchUp>)>,
     pub was_alone: bool,
     pub was_behind: bool,
     /// The last whole volume or snapshot that was read.
@@ -120,6 +124,7 @@ impl Site {
             slow: false,
             clock_offset: random.below(ms(100_000)),
             drift_ppm: random.below(2 * DRIFT_PPM_MAX),
+            catching_up: Vec::new(),
             was_alone: false,
             was_behind: false,
             read: None,
@@ -325,10 +330,27 @@ impl Pair {
         let now = self.sites[site].clock(self.now);
         let Some(array) = &mut self.sites[site].array else { return };
         array.step(now, input);
+        self.collect_at_turns(site, now);
         while let Some(effect) = self.sites[site].array.as_mut().and_then(Array::next_effect) {
             self.effect(site, effect);
         }
         self.after_step(site);
+    }
+
+    /// Asks for a collection whenever catching up goes on to something else: what only a round names is at stake then.
+    fn collect_at_turns(&mut self, site: usize, now: Time) {
+        let at = &mut self.sites[site];
+        let Some(array) = &mut at.array else { return };
+        let stage = |pod: &metropod_core::Pod| (pod.id(), std::mem::discriminant(pod.catch_up()));
+        let stages: Vec<_> = array.pods().map(stage).collect();
+        if std::mem::replace(&mut at.catching_up, stages.clone()) == stages {
+            return;
+        }
+        let request = array.next_request();
+        array.step(now, Input::Collect { request });
+        let busy =
+            array.pods().filter(|pod| !matches!(pod.catch_up(), CatchUp::Idle | CatchUp::Suffix { .. }));
+        self.counts.collected_in_rounds += u64::from(busy.count() > 0 && array.collecting() == "marking");
     }
 
     fn effect(&mut self, site: usize, effect: Effect) {

@@ -6,6 +6,7 @@ use metropod_protocol::Index;
 
 use super::model::{MIB, Op, Pod, assert_equal, position};
 use super::rig::{POD, Round};
+use crate::checkpoint::images_of;
 use crate::transfer::{
     Begin, Building, Inbox, Message, Port, Progress, Touched, WINDOW_ENTRIES, receive_round, send_round,
 };
@@ -31,6 +32,16 @@ fn two_volumes() -> Vec<Op> {
     ops.extend((0..200).map(|block| write(2, block, block + 1)));
     ops.push(write(2, 512, 9999));
     ops
+}
+
+#[test]
+fn what_a_round_starts_from_is_named_before_its_flow_has_run() {
+    let mut target = Pod::new(1);
+    target.apply_all(&two_volumes());
+    let held = target.freeze();
+    let named = Building::from_held(&held).images().expect("nothing is being folded");
+    assert_eq!(named, images_of(&held).cloned().collect::<Vec<_>>());
+    assert_eq!(named.len(), 2);
 }
 
 #[test]
