@@ -113,7 +113,7 @@ impl World {
 
     fn start(&mut self) {
         let store = self.store.clone();
-        self.tasks.push(match self.random.below(10) {
+        self.tasks.push(match self.random.below(9) {
             0 => Task::Destage(Box::pin(async move { store.destage().await })),
             1 => Task::Flush(self.refs.clone(), Box::pin(async move { store.flush().await })),
             2 => Task::Clean(Box::pin(async move { store.clean(60, 50_000).await })),
@@ -122,8 +122,7 @@ impl World {
                 let names: Vec<Digest> = asked.iter().map(|n| name(*n)).collect();
                 Task::Have(asked, Box::pin(async move { store.have(&names).await }))
             }
-            5 if self.is(|task| matches!(task, Task::Scrub(..))) => return,
-            5 => {
+            5 if self.random.below(2) == 0 && !self.is(|task| matches!(task, Task::Scrub(..))) => {
                 let end = store.scrub_end();
                 Task::Scrub(end, Box::pin(async move { store.scrub(SegmentId(0), end).await }))
             }
