@@ -25,6 +25,12 @@ impl OpenFile {
         Ok(OpenFile { io: io.clone(), id })
     }
 
+    /// For reading whole pages past the page cache.
+    pub(crate) async fn open_direct(io: &Io, path: &str) -> Result<OpenFile, MediaError> {
+        let id = io.open(path, Open { create: Create::Never, direct: true }).await?;
+        Ok(OpenFile { io: io.clone(), id })
+    }
+
     pub(crate) fn id(&self) -> FileId {
         self.id
     }

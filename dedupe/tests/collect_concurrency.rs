@@ -14,10 +14,11 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use common::*;
 use metropod_dedupe::{
-    Cleaned, Collected, Digest, Pass, PassError, Pin as Reader, ReadError, Store, WriteError,
+    Cleaned, Collected, Digest, Pass, PassError, Pin as Reader, ReadError, Scrubbed, SegmentId, Store,
+    WriteError,
 };
 use metropod_journal::media::sim::{Fault, Operation, SimMedia, SplitMix};
-use metropod_journal::media::{Cause, Io};
+use metropod_journal::media::{Cause, Io, MediaError};
 
 /// Chunks that come and go.
 const NUMBERS: u64 = 200;
@@ -33,6 +34,8 @@ enum Task {
     Mark(Flow<Result<Pass, PassError>>),
     Finish(Flow<Result<Collected, PassError>>),
     Clean(Flow<Result<Cleaned, WriteError>>),
+    /// One segment after another, from the first to the last of its beginning.
+    Scrub(SegmentId, Flow<Result<Option<Scrubbed>, MediaError>>),
 }
 
 struct World {
@@ -45,6 +48,8 @@ struct World {
     marked: Option<Pass>,
     kept: Option<(Bytes, BTreeSet<u64>)>,
     collected: Collected,
+    /// Segments scrubbed.
+    scrubbed: u64,
 }
 
 impl World {
@@ -59,7 +64,7 @@ impl World {
             }
         };
         let (tasks, refs, collected) = (Vec::new(), BTreeSet::new(), Collected::default());
-        World { random, media, queue, store, tasks, refs, marked: None, kept: None, collected }
+        World { random, media, queue, store, tasks, refs, marked: None, kept: None, collected, scrubbed: 0 }
     }
 
     fn step(&mut self, with_faults: bool) {
@@ -117,6 +122,10 @@ impl World {
                 let names: Vec<Digest> = asked.iter().map(|n| name(*n)).collect();
                 Task::Have(asked, Box::pin(async move { store.have(&names).await }))
             }
+            5 if self.random.below(2) == 0 && !self.is(|task| matches!(task, Task::Scrub(..))) => {
+                let end = store.scrub_end();
+                Task::Scrub(end, Box::pin(async move { store.scrub(SegmentId(0), end).await }))
+            }
             _ => {
                 let count = self.refs.len() as u64;
                 let at = self.random.below(count.max(1)) as usize;
@@ -171,6 +180,18 @@ impl World {
             },
             Task::Destage(flow) => return flow.as_mut().poll(&mut context).is_ready(),
             Task::Clean(flow) => return flow.as_mut().poll(&mut context).is_ready(),
+            Task::Scrub(end, flow) => match flow.as_mut().poll(&mut context) {
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Ok(Some(scrubbed))) => {
+                    assert_eq!(scrubbed.findings, 0, "nothing rots here: {scrubbed:?}");
+                    self.scrubbed += 1;
+                    let (store, from, end) = (self.store.clone(), SegmentId(scrubbed.segment.0 + 1), *end);
+                    *flow = Box::pin(async move { store.scrub(from, end).await });
+                    return false;
+                }
+                Poll::Ready(Err(error)) => assert!(with_faults, "{error:?}"),
+                Poll::Pending => return false,
+            },
             Task::Flush(covered, flow) => match flow.as_mut().poll(&mut context) {
                 Poll::Ready(Ok(state)) => {
                     self.store.committed(&state);
@@ -208,7 +229,7 @@ impl World {
     }
 }
 
-fn run(seed: u64, with_faults: bool) -> Collected {
+fn run(seed: u64, with_faults: bool) -> (Collected, u64) {
     let mut world = World::new(seed);
     for _ in 0..900 {
         world.step(with_faults);
@@ -251,17 +272,18 @@ fn run(seed: u64, with_faults: bool) -> Collected {
     let store = open(&world.media, Some(&state));
     assert_eq!((store.stats().chunks, store.stats().damaged), (refs.len() as u64, 0), "seed {seed}");
     check_all(&store, refs);
-    world.collected
+    (world.collected, world.scrubbed)
 }
 
 fn runs(first: u64, with_faults: bool) {
-    let mut all = Collected::default();
+    let (mut all, mut all_scrubbed) = (Collected::default(), 0);
     for seed in seeds(300) {
-        let collected = run(first + seed, with_faults);
+        let (collected, scrubbed) = run(first + seed, with_faults);
+        all_scrubbed += scrubbed;
         all.dead_chunks += collected.dead_chunks;
         all.freed_segments += collected.freed_segments;
     }
-    assert!(all.dead_chunks > 0 && all.freed_segments > 0, "{all:?}");
+    assert!(all.dead_chunks > 0 && all.freed_segments > 0 && all_scrubbed > 0, "{all:?}, {all_scrubbed}");
 }
 
 #[test]
@@ -282,6 +304,7 @@ fn a_pass_and_its_flows_may_move_between_threads() {
     movable(&pass.mark(&[]));
     movable(&pass.visit(&[]));
     movable(&store.clean(60, 0));
+    movable(&store.scrub(SegmentId(0), SegmentId(1)));
     movable(&store.pin());
     movable(&pass.finish());
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use metropod_core::names::{BadName, Name};
 use metropod_core::operation::Manage;
 use metropod_core::{
-    ArrayConfig, CollectConfig, Command, Input, ManageError as Refusal, Managed, OverlayLimits,
+    ArrayConfig, CollectConfig, Command, Input, ManageError as Refusal, Managed, OverlayLimits, ScrubConfig,
+    ScrubRequest,
 };
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
@@ -33,6 +34,9 @@ pub const JOURNAL_BYTES_DEFAULT: u64 = 1 << 30;
 
 /// Entries of [`Options::overlay_entries`] in [`Options::new`].
 pub const OVERLAY_ENTRIES_DEFAULT: usize = metropod_core::OVERLAY_ENTRIES_DEFAULT;
+
+/// Rate of [`Options::scrub_bytes_per_s`] in [`Options::new`].
+pub const SCRUB_BYTES_PER_S_DEFAULT: u64 = metropod_core::SCRUB_BYTES_PER_S_DEFAULT;
 
 /// Smallest journal budget, in bytes.
 pub const JOURNAL_BYTES_MIN: u64 = 128 << 20;
@@ -68,6 +72,8 @@ pub struct Options {
     /// Changed blocks kept in memory before they are folded into the volumes' trees, at about 40 bytes each. More of them
     /// cost fewer bytes on the device.
     pub overlay_entries: usize,
+    /// How fast everything stored is read and proven, once a week or on request, in bytes per second.
+    pub scrub_bytes_per_s: u64,
 }
 
 impl Options {
@@ -82,6 +88,7 @@ impl Options {
             journal_bytes: JOURNAL_BYTES_DEFAULT,
             capacity_bytes: None,
             overlay_entries: OVERLAY_ENTRIES_DEFAULT,
+            scrub_bytes_per_s: SCRUB_BYTES_PER_S_DEFAULT,
         }
     }
 }
@@ -263,6 +270,17 @@ impl Array {
     /// array does so by itself when it is worth it; this does it at once, and ends when the files are gone.
     pub async fn collect(&self) -> Result<(), ManageError> {
         self.asked(|request| Input::Collect { request }).await.map(drop)
+    }
+
+    /// Begins to read and prove everything stored, beside what hosts do and no faster than [`Options::scrub_bytes_per_s`]; one
+    /// that is under way goes on. [`Array::scrub`] tells how far it is. The array does so by itself once a week.
+    pub async fn scrub_start(&self) -> Result<(), ManageError> {
+        self.asked(|request| Input::Scrub { request, what: ScrubRequest::Start }).await.map(drop)
+    }
+
+    /// Stops it, if it is under way.
+    pub async fn scrub_stop(&self) -> Result<(), ManageError> {
+        self.asked(|request| Input::Scrub { request, what: ScrubRequest::Stop }).await.map(drop)
     }
 
     /// Address other arrays connect to.
@@ -502,6 +520,7 @@ pub(crate) fn core_config(options: &Options, identity: &Identity) -> Result<Arra
         overlay,
         settings: Settings::default(),
         collect: CollectConfig::default(),
+        scrub: ScrubConfig { bytes_per_s: options.scrub_bytes_per_s, ..ScrubConfig::default() },
         seed,
     })
 }

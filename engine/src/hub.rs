@@ -5,6 +5,7 @@
 //!   standby reads on, so that a slow disk does not look like a lost link (decision 0001).
 
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::{self, JoinHandle};
@@ -194,6 +195,11 @@ impl DamagedChunks {
     }
 }
 
+/// Whether there may be any number of alarms of this kind.
+fn is_damage(alarm: &Alarm) -> bool {
+    matches!(alarm, Alarm::DamagedChunk(_) | Alarm::DamagedSegment(_))
+}
+
 impl Outside for Hub {
     fn queue(&self, peer: ArrayId, channel: Channel, parts: Vec<Bytes>) {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
@@ -232,7 +238,7 @@ impl Outside for Hub {
     fn status_changed(&self, _: PodId) {}
 
     /// An alarm that goes on is told once in a while and kept once, so that it hides no other. Of damaged chunks, of which there may
-    /// be any number, one is kept, each is told once, and so many at a time.
+    /// be any number, one is kept, each is told once, and so many at a time; of damaged segments one is kept.
     fn alarm(&self, alarm: Alarm) {
         let chunk = match alarm {
             Alarm::DamagedChunk(digest) => Some(digest),
@@ -242,8 +248,9 @@ impl Outside for Hub {
             return;
         }
         let mut alarms = self.lock_alarms();
-        let same =
-            |known: &Alarm| *known == alarm || (chunk.is_some() && matches!(known, Alarm::DamagedChunk(_)));
+        let same = |known: &Alarm| {
+            *known == alarm || is_damage(known) && mem::discriminant(known) == mem::discriminant(&alarm)
+        };
         let before = alarms.iter().position(|(known, _)| same(known)).map(|at| alarms.remove(at).1);
         let told = before.filter(|told| chunk.is_none() && told.elapsed() < ALARM_REST);
         if told.is_none() {

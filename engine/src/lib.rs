@@ -29,7 +29,7 @@ pub mod wire;
 
 pub use array::{
     Array, CAPACITY_BYTES_MIN, ConnectError, JOURNAL_BYTES_DEFAULT, JOURNAL_BYTES_MIN, ManageError,
-    OVERLAY_ENTRIES_DEFAULT, OpenError, Options,
+    OVERLAY_ENTRIES_DEFAULT, OpenError, Options, SCRUB_BYTES_PER_S_DEFAULT,
 };
 pub use diff::{Diff, DiffRange};
 pub use inspect::{
@@ -39,8 +39,8 @@ pub use metropod_core::namespace::Limits;
 pub use metropod_core::{Extent, HostError, ManageError as Refusal};
 pub use metropod_protocol::{ArrayId, Epoch, PodId};
 pub use status::{
-    ArrayStatus, CollectionStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, SideStatus,
-    SnapshotStatus, SpaceStatus, VolumeStatus,
+    ArrayStatus, CollectionStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, ScrubFinding,
+    ScrubStatus, SideStatus, SnapshotStatus, SpaceStatus, VolumeStatus,
 };
 pub use superblock::{Superblock, SuperblockError};
 pub use volume::{IoError, REQUEST_BYTES_MAX, SECTOR_BYTES, Volume};

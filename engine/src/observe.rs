@@ -1,14 +1,15 @@
 //! Puts together what an array tells about itself.
 
 use metropod_core::namespace::Destroyed;
-use metropod_core::{Array as Core, CatchUp, Channel, Pod};
+use metropod_core::{Array as Core, CatchUp, Channel, Pod, ScrubState};
+use metropod_dedupe::{Finding, Rot, segment_path};
 use metropod_protocol::{ArrayId, MediatorStatus, Side, Time};
 
 use crate::array::Array;
 use crate::driver::now;
 use crate::status::{
-    ArrayStatus, CollectionStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, SideStatus,
-    SnapshotStatus, SpaceStatus, VolumeStatus,
+    ArrayStatus, CollectionStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, ScrubFinding,
+    ScrubStatus, SideStatus, SnapshotStatus, SpaceStatus, VolumeStatus,
 };
 
 impl Array {
@@ -120,6 +121,11 @@ impl Array {
             .collect()
     }
 
+    /// How far the reading and proving of everything stored is, or how the last one ended.
+    pub fn scrub(&self) -> ScrubStatus {
+        self.inner().driver.look(|array| scrub(array, now()))
+    }
+
     /// Alarms since the start, the newest last, in words.
     pub fn alarms(&self) -> Vec<String> {
         self.inner().hub.alarms().iter().map(|alarm| alarm.to_string()).collect()
@@ -148,6 +154,43 @@ fn collection(array: &Core) -> CollectionStatus {
         answered: counts.answered,
         last_pass_ms: counts.last_pass.0 / 1_000_000,
     }
+}
+
+fn scrub(array: &Core, now: Time) -> ScrubStatus {
+    let progress = array.scrub_progress();
+    let ms_ago = |time: Time| now.since(time).0 / 1_000_000;
+    let is_running = progress.state == ScrubState::Running;
+    let left_ms = progress.bytes_left.saturating_mul(1000) / array.scrub_bytes_per_s().max(1);
+    ScrubStatus {
+        state: match progress.state {
+            ScrubState::Idle => "idle",
+            ScrubState::Running => "running",
+            ScrubState::Resting => "resting",
+        },
+        bytes_done: progress.bytes_done,
+        bytes_total: progress.bytes_done + progress.bytes_left,
+        segments_done: progress.segments_done,
+        segments_total: progress.segments_done + progress.segments_left,
+        records: progress.records,
+        findings: progress.findings,
+        listed: progress.listed.iter().map(scrub_finding).collect(),
+        began_ms_ago: progress.began.map(ms_ago),
+        ended_ms_ago: progress.ended.map(ms_ago),
+        eta_ms: Some(left_ms).filter(|_| is_running),
+        finished: progress.finished,
+        failed: progress.failed,
+    }
+}
+
+fn scrub_finding(finding: &Finding) -> ScrubFinding {
+    let (kind, digest) = match finding.rot {
+        Rot::Chunk(digest) => ("chunk", Some(digest.to_string())),
+        Rot::Stretch => ("stretch", None),
+        Rot::Header => ("header", None),
+        Rot::Footer => ("footer", None),
+        Rot::File => ("file", None),
+    };
+    ScrubFinding { kind, file: segment_path(finding.segment), digest }
 }
 
 fn pod_status(array: &Core, pod: &Pod, now: Time, name_of: &impl Fn(ArrayId) -> String) -> PodStatus {

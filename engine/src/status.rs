@@ -234,3 +234,45 @@ pub struct CollectionStatus {
     /// How long the last collection worked, in milliseconds.
     pub last_pass_ms: u64,
 }
+
+/// How far the reading and proving of everything stored is, or how the last one ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScrubStatus {
+    /// `idle | running | resting`.
+    pub state: &'static str,
+    /// Bytes read.
+    pub bytes_done: u64,
+    /// Bytes to be read in all; what is freed meanwhile need not be.
+    pub bytes_total: u64,
+    /// Files read.
+    pub segments_done: u64,
+    /// Files to be read in all.
+    pub segments_total: u64,
+    /// Records proven or found rotten.
+    pub records: u64,
+    /// Things found rotten.
+    pub findings: u64,
+    /// The newest of them.
+    pub listed: Vec<ScrubFinding>,
+    /// How long ago it began, in milliseconds; `None`: none did since the start.
+    pub began_ms_ago: Option<u64>,
+    /// How long ago it ended, in milliseconds; `None`: it did not.
+    pub ended_ms_ago: Option<u64>,
+    /// How long it will take at this pace, in milliseconds; `None`: it does not run.
+    pub eta_ms: Option<u64>,
+    /// Those that ended well since the start.
+    pub finished: u64,
+    /// Reads of a file that failed and are tried again, since the start.
+    pub failed: u64,
+}
+
+/// Something rotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScrubFinding {
+    /// `chunk | stretch | header | footer | file`.
+    pub kind: &'static str,
+    /// The file in which it lies.
+    pub file: String,
+    /// The chunk's digest, if it is a chunk.
+    pub digest: Option<String>,
+}

@@ -139,6 +139,47 @@ fn acknowledged_writes_survive_sigkill_sigterm_and_a_closed_stdin() {
 }
 
 #[test]
+fn a_scrub_is_started_waited_for_shown_and_stopped() {
+    let scratch = scratch();
+    let data = scratch.path().join("a");
+    let array = Running::start("A", &data);
+    assert_eq!(array.json(&["scrub", "show"])["state"], "idle");
+    array.client().create_pod("p").unwrap();
+    array.client().create_volume("p::v", 4 << 20).unwrap();
+    let patience = Duration::from_secs(10);
+    NbdClient::open(array.ready.nbd.unwrap(), "p::v", patience).unwrap().write(0, &[7; 4096]).unwrap();
+    assert!(array.terminate().success());
+    let array = Running::start("A", &data);
+    let done = array.json(&["scrub", "start", "--wait"]);
+    assert_eq!(
+        (&done["state"], &done["findings"], &done["eta_ms"]),
+        (&json!("resting"), &json!(0), &json!(null))
+    );
+    assert!(done["records"].as_u64().unwrap() > 0 && done["bytes_done"] == done["bytes_total"], "{done}");
+    let shown = array.metropod(&["scrub", "show"]);
+    assert!(text(&shown.stdout).contains("resting"), "{}", text(&shown.stdout));
+    assert_eq!(text(&shown.stderr), "");
+    assert_eq!(array.json(&["scrub", "stop"])["finished"], 1);
+    assert!(array.terminate().success());
+
+    // A byte rots in the one record of data.
+    let mut rotten = 0;
+    for file in fs::read_dir(data.join("segments")).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[64 + 50] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        rotten += 1;
+    }
+    let array = Running::start("A", &data);
+    let output = array.metropod(&["scrub", "start", "--wait"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("finding  chunk "), "{}", text(&output.stdout));
+    let line = text(&output.stderr);
+    assert_eq!(line, format!("metropod: {rotten} things are rotten at this array; check its disk\n"));
+}
+
+#[test]
 fn inspect_explains_a_stopped_array_and_changes_nothing() {
     let scratch = scratch();
     let data = scratch.path().join("a");

@@ -12,7 +12,7 @@ use metropod_core::operation::{Manage, Operation, Piece};
 use metropod_core::task::Task;
 use metropod_core::{
     Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, Fetch, Input, Managed, OverlayLimits,
-    Source,
+    ScrubConfig, Source,
 };
 use metropod_dedupe::{Compression, Reduced, StoreConfig, reduce};
 use metropod_journal::media::sim::SimMedia;
@@ -59,6 +59,7 @@ impl Site {
             overlay: OverlayLimits::default(),
             settings: Settings::default(),
             collect: CollectConfig::default(),
+            scrub: ScrubConfig::default(),
             seed: [3; 32],
         };
         let io = Io::inline(Arc::new(media.clone()));

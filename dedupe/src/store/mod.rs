@@ -34,6 +34,7 @@ mod read;
 mod read_blocks;
 mod recall;
 mod records;
+mod scrub;
 mod space;
 mod survey;
 mod sweep;
@@ -42,6 +43,7 @@ mod writer;
 pub use clean::Cleaned;
 pub use error::{OpenError, PassError, ReadError, WriteError};
 pub use pass::{Collected, Pass, Pin};
+pub use scrub::{Finding, Rot, SCRUB_LISTED_MAX, ScrubLeft, Scrubbed};
 pub use space::{Room, Space};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -7,7 +7,7 @@
 //! - D3: nothing here blocks: media, links and mediator are reached through effects, their answers are inputs.
 
 use bytes::Bytes;
-use metropod_dedupe::Digest;
+use metropod_dedupe::{Digest, SegmentId, segment_path};
 use metropod_journal::Append;
 use metropod_journal::media::MediaError;
 use metropod_protocol::mediator::{MediatorReply, MediatorRequest, Statement};
@@ -82,6 +82,14 @@ pub enum Input {
         /// From [`crate::Array::next_request`].
         request: RequestId,
     },
+    /// Begins or stops reading and proving everything stored; answered at once by [`Effect::Managed`] with
+    /// [`Managed::Done`]. [`crate::Array::scrub_progress`] tells the rest.
+    Scrub {
+        /// From [`crate::Array::next_request`].
+        request: RequestId,
+        /// What is asked.
+        what: ScrubRequest,
+    },
     /// A journal append ended.
     Appended {
         /// [`Append::id`].
@@ -132,6 +140,15 @@ pub enum Input {
         /// With the array's key.
         signature: Bytes,
     },
+}
+
+/// What is asked of the scrub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScrubRequest {
+    /// To begin; one that is under way goes on.
+    Start,
+    /// To stop, if one is under way.
+    Stop,
 }
 
 /// What a read reads.
@@ -394,6 +411,8 @@ pub enum Alarm {
     BadFrame(ArrayId),
     /// A chunk that is in use is missing or damaged here.
     DamagedChunk(Digest),
+    /// A scrub found a segment damaged elsewhere than in a chunk that it can name.
+    DamagedSegment(SegmentId),
 }
 
 impl std::fmt::Display for Alarm {
@@ -414,6 +433,11 @@ impl std::fmt::Display for Alarm {
             Alarm::DamagedChunk(digest) => {
                 write!(f, "chunk {digest} is missing or damaged at this array; restore its segment, or check the disk")
             }
+            Alarm::DamagedSegment(segment) => write!(
+                f,
+                "file {} is damaged at this array; see `metropod scrub show`, and check the disk",
+                segment_path(*segment)
+            ),
             other => write!(f, "{other:?}"),
         }
     }

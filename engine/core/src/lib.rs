@@ -29,10 +29,13 @@ pub mod task;
 pub mod transfer;
 
 pub use array::{
-    Array, ArrayConfig, BulkPort, CollectConfig, CollectCounts, DESTAGE_BYTES, OpenError, STAGED_BYTES_MAX,
+    Array, ArrayConfig, BulkPort, CollectConfig, CollectCounts, DESTAGE_BYTES, OpenError,
+    SCRUB_BYTES_PER_S_DEFAULT, SCRUB_FINDINGS_MAX, STAGED_BYTES_MAX, ScrubConfig, ScrubProgress, ScrubState,
 };
 pub use catchup::CatchUp;
-pub use door::{Alarm, Channel, Command, Effect, HostError, Input, ManageError, Managed, Source};
+pub use door::{
+    Alarm, Channel, Command, Effect, HostError, Input, ManageError, Managed, ScrubRequest, Source,
+};
 pub use fetch::{Extent, Fetch};
 pub use frozen::Frozen;
 pub use layer_ids::LayerIds;

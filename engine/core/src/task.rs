@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use metropod_dedupe::{Digest, Pass, PassError, ReadError, Reduced, WriteError};
+use metropod_dedupe::{Digest, Pass, PassError, ReadError, Reduced, Scrubbed, WriteError};
 use metropod_journal::media::{Cause, MediaError};
 use metropod_journal::{PrepareError, SegmentRecipe, Spare};
 use metropod_protocol::PodId;
@@ -187,6 +187,13 @@ pub enum Finished {
     Marked(Result<Pass, FlowError>),
     /// A pass is over, or a step of the cleaning after it.
     Swept(Swept),
+    /// A segment was read and proven.
+    Scrubbed {
+        /// Which scrub asked; another number than that of the one under way is ignored.
+        number: u64,
+        /// What it came to; `None`: there is none left.
+        result: Result<Option<Box<Scrubbed>>, MediaError>,
+    },
     /// At the survivor: a round ended.
     Sent {
         /// The pod.

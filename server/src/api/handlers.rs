@@ -13,8 +13,8 @@ use super::body::Body;
 use super::refusal::Refusal;
 use super::shapes::{
     ArrayShape, ConnectRequest, ConnectedShape, ConnectionShape, CreatePodRequest, CreateSnapshotRequest,
-    CreateVolumeRequest, KeyShape, PodShape, SetPodRequest, SetVolumeRequest, SnapshotShape, StretchRequest,
-    VolumeShape,
+    CreateVolumeRequest, KeyShape, PodShape, ScrubShape, SetPodRequest, SetVolumeRequest, SnapshotShape,
+    StretchRequest, VolumeShape,
 };
 
 pub(super) type Answer<T> = Result<Json<T>, Refusal>;
@@ -37,6 +37,20 @@ pub(super) async fn collect(State(array): State<Array>) -> (StatusCode, Json<Arr
         }
     });
     (StatusCode::ACCEPTED, Json(before))
+}
+
+pub(super) async fn scrub(State(array): State<Array>) -> Json<ScrubShape> {
+    Json(array.scrub().into())
+}
+
+pub(super) async fn start_scrub(State(array): State<Array>) -> Made<ScrubShape> {
+    array.scrub_start().await?;
+    Ok((StatusCode::ACCEPTED, Json(array.scrub().into())))
+}
+
+pub(super) async fn stop_scrub(State(array): State<Array>) -> Answer<ScrubShape> {
+    array.scrub_stop().await?;
+    Ok(Json(array.scrub().into()))
 }
 
 pub(super) async fn connection_key(State(array): State<Array>) -> Made<KeyShape> {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use metropod::{Array, ArrayStatus, ConnectionStatus, MediatorWord, PodStatus, SideStatus};
+use metropod::{Array, ArrayStatus, ConnectionStatus, MediatorWord, PodStatus, ScrubStatus, SideStatus};
 
 const STATUSES: [SideStatus; 7] = [
     SideStatus::Online,
@@ -20,6 +20,7 @@ const STATUSES: [SideStatus; 7] = [
 pub(super) async fn text(State(array): State<Array>) -> impl IntoResponse {
     let body = render(
         &array.status(),
+        &array.scrub(),
         &array.pods(),
         &array.connections(),
         array.volumes().len(),
@@ -30,6 +31,7 @@ pub(super) async fn text(State(array): State<Array>) -> impl IntoResponse {
 
 fn render(
     status: &ArrayStatus,
+    scrub: &ScrubStatus,
     pods: &[PodStatus],
     connections: &[ConnectionStatus],
     volumes: usize,
@@ -57,6 +59,10 @@ fn render(
     out.single("metropod_collections_failed", "Collections that failed since the start.", collection.failed);
     out.single("metropod_collected_bytes", "Garbage found since the start.", collection.dead_bytes);
     out.single("metropod_moved_bytes", "Bytes moved to give files back.", collection.moved_bytes);
+    out.single("metropod_scrub_done_bytes", "Bytes read by this scrub, or the last.", scrub.bytes_done);
+    out.single("metropod_scrub_total_bytes", "Bytes that it reads in all.", scrub.bytes_total);
+    out.single("metropod_scrub_findings", "Things that it found rotten.", scrub.findings);
+    out.single("metropod_scrubs", "Scrubs that ended well since the start.", scrub.finished);
     out.single("metropod_volumes", "Volumes.", volumes as u64);
     out.single("metropod_alarms", "Alarms since the start that are still kept.", alarms as u64);
     let mediator_up = u64::from(status.mediator_status == MediatorWord::Online);
@@ -191,7 +197,7 @@ mod tests {
             eradication_delay_ms: 0,
             eradicated_in_ms: None,
         };
-        let text = render(&status, &[pod], &[], 0, 0);
+        let text = render(&status, &ScrubStatus::default(), &[pod], &[], 0, 0);
         assert!(text.contains("metropod_journal_used_bytes 7\n"));
         assert!(text.contains("metropod_pod_status{pod=\"p\\\"q\",array=\"A\",status=\"paused\"} 1\n"));
         assert!(text.contains("metropod_pod_status{pod=\"p\\\"q\",array=\"A\",status=\"online\"} 0\n"));

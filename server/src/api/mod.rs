@@ -38,6 +38,8 @@ pub fn router(array: Array) -> Router {
     Router::new()
         .route("/api/v1/array", get(handlers::array))
         .route("/api/v1/array/collect", post(handlers::collect))
+        .route("/api/v1/array/scrub", get(handlers::scrub).post(handlers::start_scrub))
+        .route("/api/v1/array/scrub/stop", post(handlers::stop_scrub))
         .route("/api/v1/array/connection-key", post(handlers::connection_key))
         .route("/api/v1/array/connections", get(handlers::connections).post(handlers::connect))
         .route("/api/v1/pods", get(handlers::pods).post(handlers::create_pod))

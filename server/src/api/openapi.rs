@@ -18,7 +18,7 @@ enum Schema {
 
 use Schema::{Many, One, Text};
 
-const OPERATIONS: [Operation; 33] = [
+const OPERATIONS: [Operation; 36] = [
     ("/api/v1/array", "get", "The array", None, 200, One("Array")),
     (
         "/api/v1/array/collect",
@@ -28,6 +28,23 @@ const OPERATIONS: [Operation; 33] = [
         202,
         One("Array"),
     ),
+    (
+        "/api/v1/array/scrub",
+        "get",
+        "How far the scrub is, or how the last one ended",
+        None,
+        200,
+        One("Scrub"),
+    ),
+    (
+        "/api/v1/array/scrub",
+        "post",
+        "Begins to read and prove everything stored; one that is under way goes on",
+        None,
+        202,
+        One("Scrub"),
+    ),
+    ("/api/v1/array/scrub/stop", "post", "Stops the scrub", None, 200, One("Scrub")),
     ("/api/v1/array/connection-key", "post", "Makes a one-time connection key", None, 201, One("Key")),
     ("/api/v1/array/connections", "get", "Connected arrays", None, 200, Many("Connection")),
     (
@@ -242,6 +259,17 @@ fn schemas() -> Value {
                 "state": text, "passes": count, "failed": count, "dead_chunks": count, "dead_bytes": count,
                 "freed_segments": count, "moved_bytes": count, "answered": count, "last_pass_ms": count,
             })),
+        })),
+        "Scrub": object(json!({
+            "state": {"type": "string", "enum": ["idle", "running", "resting"]}, "bytes_done": count,
+            "bytes_total": count, "segments_done": count, "segments_total": count, "records": count,
+            "findings": count,
+            "listed": {"type": "array", "items": object(json!({
+                "kind": {"type": "string", "enum": ["chunk", "stretch", "header", "footer", "file"]},
+                "file": text, "digest": maybe_text,
+            }))},
+            "began_ms_ago": maybe_count, "ended_ms_ago": maybe_count, "eta_ms": maybe_count, "finished": count,
+            "failed": count,
         })),
         "Connection": object(json!({
             "name": text, "id": text, "address": text, "status": link_status, "sync_up": flag, "bulk_up": flag,

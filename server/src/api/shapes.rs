@@ -3,6 +3,7 @@
 //! Sizes are bytes, times are milliseconds, ids are lower-case hexadecimal. A figure that is not known is `null`.
 
 mod requests;
+mod scrub;
 
 use metropod::{
     ArrayStatus, CollectionStatus, ConnectionStatus, Diff, Epoch, PodSide, PodStatus, Resync, SnapshotStatus,
@@ -14,6 +15,8 @@ pub use requests::{
     ConnectRequest, ContentsRequest, CreatePodRequest, CreateSnapshotRequest, CreateVolumeRequest,
     OverwriteRequest, SetPodRequest, SetVolumeRequest, StretchRequest,
 };
+
+pub use scrub::{ScrubFindingShape, ScrubShape};
 
 /// What `array show` answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

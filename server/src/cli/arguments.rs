@@ -41,6 +41,8 @@ pub enum Command {
     Inspect(InspectOptions),
     /// The array itself and its connections to others
     Array(Group<ArrayVerb>),
+    /// Reading and proving everything stored
+    Scrub(Group<ScrubVerb>),
     /// Pods: groups of volumes that are replicated together
     Pod(Group<PodVerb>),
     /// Volumes
@@ -79,6 +81,9 @@ pub struct ServeOptions {
     /// What stored data may take, at least 256M; the journal and some percent come on top [default: the file system's size]
     #[arg(long, value_name = "SIZE")]
     pub capacity: Option<SizeBytes>,
+    /// How much stored data is read and proven per second, once a week or on request
+    #[arg(long, value_name = "SIZE", default_value = "32M")]
+    pub scrub_rate: SizeBytes,
     /// Ends when stdin closes: for a parent that must not leave its children behind
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
@@ -174,6 +179,21 @@ pub enum ArrayVerb {
     Connections,
     /// Gives back the space of what was overwritten, trimmed or eradicated now, and waits until it is done
     Collect,
+}
+
+/// Verbs of `scrub`.
+#[derive(Debug, Subcommand)]
+pub enum ScrubVerb {
+    /// Begins to read and prove everything stored; one that is under way goes on
+    Start {
+        /// Waits until it is done, and fails if something is rotten
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Stops it
+    Stop,
+    /// Shows how far it is, or how the last one ended
+    Show,
 }
 
 /// Verbs of `pod`.

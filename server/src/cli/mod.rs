@@ -11,6 +11,7 @@ mod bench_options;
 mod output;
 mod pod;
 mod progress;
+mod scrub;
 mod size;
 mod snapshot;
 mod span;
@@ -24,7 +25,7 @@ use clap::Parser;
 
 pub use arguments::{
     Arguments, ArrayVerb, Command, DemoOptions, Group, InspectOptions, MediatorOptions, PodVerb, Remote,
-    ServeOptions, SnapshotVerb, VolumeVerb,
+    ScrubVerb, ServeOptions, SnapshotVerb, VolumeVerb,
 };
 pub use bench_options::BenchOptions;
 pub use output::{Failure, Output, print_json, print_text};
@@ -63,6 +64,7 @@ fn carry_out(command: Command) -> Result<(), Failure> {
         Command::BenchPart { words } => Ok(metropod_benches::array_process::run(&words)?),
         Command::Inspect(options) => crate::inspect::run(&options),
         Command::Array(group) => array::run(&group),
+        Command::Scrub(group) => scrub::run(&group),
         Command::Pod(group) => pod::run(&group),
         Command::Volume(group) => volume::run(&group),
         Command::Snapshot(group) => snapshot::run(&group),

@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::api::shapes::{
     ArrayShape, ConnectRequest, ConnectedShape, ConnectionShape, CreatePodRequest, CreateSnapshotRequest,
-    CreateVolumeRequest, ErrorShape, KeyShape, PodShape, SnapshotShape, StretchRequest, VolumeShape,
+    CreateVolumeRequest, ErrorShape, KeyShape, PodShape, ScrubShape, SnapshotShape, StretchRequest,
+    VolumeShape,
 };
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
@@ -101,6 +102,21 @@ impl Client {
     /// Asks for a collection; gives the array as it was before.
     pub fn collect(&self) -> Result<ArrayShape, ClientError> {
         self.send(Method::Post, "array/collect", &serde_json::json!({}))
+    }
+
+    /// How far the scrub is, or how the last one ended.
+    pub fn scrub(&self) -> Result<ScrubShape, ClientError> {
+        self.get("array/scrub")
+    }
+
+    /// Begins a scrub; one that is under way goes on.
+    pub fn start_scrub(&self) -> Result<ScrubShape, ClientError> {
+        self.send(Method::Post, "array/scrub", &serde_json::json!({}))
+    }
+
+    /// Stops the scrub.
+    pub fn stop_scrub(&self) -> Result<ScrubShape, ClientError> {
+        self.send(Method::Post, "array/scrub/stop", &serde_json::json!({}))
     }
 
     /// A one-time connection key.

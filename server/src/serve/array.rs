@@ -37,6 +37,7 @@ pub fn run(options: ServeOptions) -> Result<(), Failure> {
         journal_bytes: options.journal_bytes.0,
         capacity_bytes: options.capacity.map(|capacity| capacity.0),
         overlay_entries: metropod::OVERLAY_ENTRIES_DEFAULT,
+        scrub_bytes_per_s: options.scrub_rate.0,
     })?;
     let served = runtime.block_on(serve(&array, api, nbd, until_stdin_closes));
     runtime.shutdown_background();

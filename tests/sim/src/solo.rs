@@ -6,6 +6,7 @@
 //! - S4: one seed, one run: [`Solo::trace`] is equal for two runs of a seed.
 //! - S5: what the collector leaves is what a recount of everything that is named finds, no more and no less; a read that
 //!   was under way meanwhile shows what it would have shown before.
+//! - S6: a scrub finds nothing rotten, whatever is moved, freed or lost in a crash while it reads.
 
 mod collecting;
 mod things;
@@ -19,7 +20,7 @@ use metropod_core::operation::{BLOCK_BYTES, Manage};
 use metropod_core::task::{Finished, Task};
 use metropod_core::{
     Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, ManageError, Managed,
-    OverlayLimits, Source,
+    OverlayLimits, ScrubConfig, Source,
 };
 use metropod_dedupe::{SEGMENT_BYTES_MIN, StoreConfig};
 use metropod_journal::media::sim::SimMedia;
@@ -81,6 +82,8 @@ pub struct Counts {
     pub dead_chunks: u64,
     /// Recounts that agreed.
     pub recounts: u64,
+    /// Records that were read and proven beside everything else.
+    pub scrubbed: u64,
 }
 
 /// See the module's text.
@@ -508,11 +511,13 @@ impl Solo {
         let overlay = OverlayLimits { entries_max: self.overlay_entries, layers_max: OVERLAY_LAYERS };
         let mut store = StoreConfig::new(ME.0);
         let mut collect = CollectConfig::default();
+        let mut scrub = ScrubConfig { every: None, ..ScrubConfig::default() };
         if self.collecting {
             store.segment_bytes = SEGMENT_BYTES_MIN;
             collect = CollectConfig { fresh_percent: 30, fresh_bytes_min: 200_000, clean_percent: 60 };
+            scrub = ScrubConfig { bytes_per_s: 4 << 20, every: Some(Span::millis(100)) };
         }
-        ArrayConfig { me: ME, journal, store, overlay, settings: Settings::default(), collect, seed }
+        ArrayConfig { me: ME, journal, store, overlay, settings: Settings::default(), collect, scrub, seed }
     }
 
     // ---- checks

@@ -9,7 +9,7 @@ use metropod_core::operation::{Manage, Operation};
 use metropod_core::task::Task;
 use metropod_core::{
     Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, ManageError, Managed,
-    OverlayLimits,
+    OverlayLimits, ScrubConfig,
 };
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
@@ -144,6 +144,7 @@ fn open(media: &SimMedia, now: Time) -> Array {
         settings,
         overlay: OverlayLimits::default(),
         collect: CollectConfig::default(),
+        scrub: ScrubConfig::default(),
         seed: [3; 32],
     };
     let io = Io::inline(Arc::new(media.clone()));

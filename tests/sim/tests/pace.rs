@@ -8,6 +8,7 @@ use metropod_core::operation::Manage;
 use metropod_core::task::Task;
 use metropod_core::{
     Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, Managed, OverlayLimits,
+    ScrubConfig,
 };
 use metropod_dedupe::StoreConfig;
 use metropod_journal::media::sim::SimMedia;
@@ -62,6 +63,7 @@ impl World {
             settings,
             overlay: OverlayLimits::default(),
             collect: CollectConfig::default(),
+            scrub: ScrubConfig { every: None, ..ScrubConfig::default() },
             seed: [3; 32],
         };
         let io = Io::inline(Arc::new(media.clone()));

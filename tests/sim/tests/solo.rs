@@ -30,6 +30,7 @@ fn what_the_collector_leaves_is_what_a_recount_finds_whatever_happened_meanwhile
     let seeds = seeds(300);
     let total = run(seeds, |seed| Solo::new(seed).collecting().churning());
     assert!(total.recounts == seeds && total.dead_chunks > seeds, "the collector does something: {total:?}");
+    assert!(total.scrubbed > seeds, "and so does the scrub: {total:?}");
 }
 
 #[test]
@@ -78,6 +79,7 @@ fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Co
         total.collected += counts.collected;
         total.dead_chunks += counts.dead_chunks;
         total.recounts += counts.recounts;
+        total.scrubbed += counts.scrubbed;
     }
     assert!(total.merges > seeds && total.folds > seeds, "layers are merged and folded: {total:?}");
     println!("{seeds} seeds: {total:?}");

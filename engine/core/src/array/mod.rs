@@ -24,6 +24,7 @@ mod requests;
 mod reserve;
 mod retry;
 mod room;
+mod scrub;
 mod upkeep;
 mod windows;
 
@@ -52,6 +53,7 @@ pub(crate) use admission::{Journaled, Kind as JournaledKind};
 pub use collect::{CollectConfig, CollectCounts, Swept};
 pub use open::OpenError;
 pub use peers::BulkPort;
+pub use scrub::{SCRUB_BYTES_PER_S_DEFAULT, SCRUB_FINDINGS_MAX, ScrubConfig, ScrubProgress, ScrubState};
 
 /// Staged payload above which host writes wait, in bytes.
 pub const STAGED_BYTES_MAX: u64 = 256 << 20;
@@ -72,6 +74,8 @@ pub struct ArrayConfig {
     pub overlay: Limits,
     /// When space is collected.
     pub collect: CollectConfig,
+    /// When and how fast everything stored is read and proven.
+    pub scrub: ScrubConfig,
     /// Timers.
     pub settings: Settings,
     /// Fresh random bytes at every start.
@@ -97,6 +101,7 @@ pub struct Array {
     meters: limits::Meters,
     background: background::Background,
     collection: collect::Collection,
+    scrub: scrub::Scrub,
     frozen: GivenOut,
     upkeep: upkeep::Upkeep,
     layer_places: Arc<LayerPlaces>,
@@ -122,6 +127,7 @@ impl Array {
             Input::Manage { request, command } => self.manage(now, request, command),
             Input::Checkpoint { request } => self.checkpoint_for(request),
             Input::Collect { request } => self.collect_for(request),
+            Input::Scrub { request, what } => self.scrub_for(now, request, what),
             Input::Appended { id, result } => self.appended(now, id, result),
             Input::Finished(finished) => self.finished(now, finished),
             Input::LinkUp { peer, channel } => self.link_up(now, peer, channel),
@@ -156,6 +162,7 @@ impl Array {
             .chain([
                 self.background.retries.next(),
                 self.collection.due_at(),
+                self.scrub.due_at(),
                 self.closing.due_at(),
                 self.meters.opens_at(),
                 self.admission.opens_at(),
@@ -225,6 +232,7 @@ impl Array {
         self.background.is_idle()
             && self.upkeep.is_idle()
             && self.collection.is_idle()
+            && !self.scrub.is_reading()
             && self.pods.values().all(|pod| pod.in_journal.is_empty())
     }
 

@@ -200,6 +200,7 @@ impl Array {
             meters: super::limits::Meters::default(),
             background: Background::after(found.number),
             collection: super::collect::Collection::default(),
+            scrub: super::scrub::Scrub::new(now, &config.scrub),
             frozen: GivenOut::default(),
             upkeep: Upkeep::default(),
             run_bytes: checkpoint::run_bytes_of(&found.places),

@@ -250,7 +250,10 @@ impl Pair {
                     self.fail(&format!("site {site} raises {alarm:?}"));
                 }
             }
-            Alarm::CorruptEntry(_) | Alarm::BadFrame(_) | Alarm::DamagedChunk(_) => {
+            Alarm::CorruptEntry(_)
+            | Alarm::BadFrame(_)
+            | Alarm::DamagedChunk(_)
+            | Alarm::DamagedSegment(_) => {
                 self.fail(&format!("site {site} raises {alarm:?}"));
             }
             Alarm::JournalPoisoned(_)

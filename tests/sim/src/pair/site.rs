@@ -180,7 +180,8 @@ impl Site {
         // Small, so that space is collected while everything else happens.
         let store = StoreConfig { segment_bytes: SEGMENT_BYTES_MIN, ..StoreConfig::new(me.0) };
         let collect = CollectConfig { fresh_percent: 20, fresh_bytes_min: 300_000, clean_percent: 60 };
-        ArrayConfig { me, journal, store, overlay, settings: Settings::default(), collect, seed }
+        let scrub = metropod_core::ScrubConfig { every: None, ..Default::default() };
+        ArrayConfig { me, journal, store, overlay, settings: Settings::default(), collect, scrub, seed }
     }
 }
 

@@ -83,12 +83,15 @@ impl Solo {
             self.counts.collected += 1;
             self.settle();
             let array = self.array.as_ref().expect("the array is open");
+            let scrub = array.scrub_progress();
+            assert_eq!(scrub.findings, 0, "S6: {:?}", scrub.listed);
             let nodes = Nodes::new(array.store().clone());
             let named = array.pod(POD).map_or(0, |pod| named_by(pod, &nodes).len() as u64);
             let stats = array.store().stats();
             found = (stats.chunks + stats.staged, named);
             if found.0 == found.1 {
                 self.counts.recounts += 1;
+                self.counts.scrubbed += scrub.records;
                 self.counts.dead_chunks += array.collect_counts().dead_chunks;
                 return;
             }
