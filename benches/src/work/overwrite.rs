@@ -25,6 +25,8 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 const STORED_BYTES: u64 = 2176;
 /// Share of the capacity that lives, in percent.
 const FULL_PERCENT: u64 = 80;
+/// The same of a small array, a good part of which is segments that are written to.
+const SMALL_PERCENT: u64 = 40;
 /// Between two looks at the array.
 const STEP: Duration = Duration::from_secs(1);
 
@@ -38,9 +40,10 @@ pub(super) fn run(settings: &Settings) -> io::Result<Document> {
     let each = writes.div_ceil(2 * (rounds + 1));
     let mut site = Site::start_within(home.path(), journal_mib, Some(capacity))?;
     let room = site.usage()?["space_free_bytes"].as_u64().ok_or_else(|| io::Error::other("no capacity"))?;
-    let blocks = room / 100 * FULL_PERCENT / STORED_BYTES;
+    let percent = settings.pick(SMALL_PERCENT, FULL_PERCENT);
+    let blocks = room / 100 * percent / STORED_BYTES;
     let params = json!({
-        "capacity_bytes": capacity, "full_percent": FULL_PERCENT, "volume_bytes": blocks * BLOCK, "writes": writes,
+        "capacity_bytes": capacity, "full_percent": percent, "volume_bytes": blocks * BLOCK, "writes": writes,
         "depth": depth, "journal_mib": journal_mib,
     });
     let mut document = Document::begin("overwrite", home.path(), params);
@@ -69,11 +72,11 @@ pub(super) fn run(settings: &Settings) -> io::Result<Document> {
             std::fs::remove_dir_all(&home)?;
             Ok(Some(Round::rate(&driven)))
         }),
-        Way::new("80 % full, nine of ten to a tenth", "per s", Some(0), |round| {
+        Way::new("full, nine of ten to a tenth", "per s", Some(0), |round| {
             let driven = watch.borrow_mut().drive(&plan(round, 1, Pattern::Skewed))?;
             Ok(Some(Round::rate(&driven)))
         }),
-        Way::new("80 % full, uniform", "per s", Some(0), |round| {
+        Way::new("full, uniform", "per s", Some(0), |round| {
             let driven = watch.borrow_mut().drive(&plan(round, 2, Pattern::Random))?;
             Ok(Some(Round::rate(&driven)))
         }),
