@@ -347,6 +347,9 @@ impl Solo {
     fn pass_time(&mut self, span: Span) {
         self.now = self.now + span;
         self.input(Input::Tick);
+        // A driver would tick without end.
+        let due = self.array.as_ref().and_then(Array::next_deadline);
+        assert!(due.is_none_or(|due| due > self.now), "a tick leaves nothing due: {due:?} at {:?}", self.now);
     }
 
     /// Lets everything that is under way come to its end.

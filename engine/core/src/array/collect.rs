@@ -172,6 +172,13 @@ impl Collection {
         }
     }
 
+    /// A time that has passed asks for no more wake-ups: what is in the way of a pass wakes the core when it ends.
+    fn forget_passed(&mut self, now: Time) {
+        for at in [&mut self.not_before, &mut self.not_at_all_before] {
+            *at = at.filter(|at| *at > now);
+        }
+    }
+
     fn worked_until(&mut self, now: Time) {
         self.took = Span(self.took.0 + now.since(self.began).0);
     }
@@ -210,14 +217,17 @@ impl Array {
         if let State::Draining(_) = self.collection.state {
             return self.drain_pass(now);
         }
-        let collection = &mut self.collection;
-        if !matches!(collection.state, State::Idle) || collection.not_at_all_before.is_some_and(|at| now < at)
-        {
+        if !matches!(self.collection.state, State::Idle) {
             return;
         }
-        let rested = collection.not_before.is_none_or(|at| at <= now);
+        let collection = &mut self.collection;
+        collection.forget_passed(now);
+        if collection.not_at_all_before.is_some() {
+            return;
+        }
+        let rested = collection.not_before.is_none();
         let wants_look = collection.suspected || collection.postponed;
-        if std::mem::take(&mut collection.review) || (rested && wants_look) {
+        if std::mem::take(&mut collection.review) || (rested && wants_look && !collection.due) {
             collection.postponed = !rested;
             self.collection.due = self.is_pass_due(rested);
         }
