@@ -157,7 +157,7 @@ impl Array {
     }
 
     async fn eradicate(&self, pod: PodId, target: Target, contents: bool) -> Result<(), ManageError> {
-        self.change(pod, Manage::Eradicate { target, contents, due_by: None }).await
+        self.change(pod, Manage::Eradicate { target, contents, waited: None }).await
     }
 
     fn volume_id(&self, name: &str) -> Result<(PodId, VolumeId), ManageError> {

@@ -233,8 +233,7 @@ fn pod_status(array: &Core, pod: &Pod, now: Time, name_of: &impl Fn(ArrayId) -> 
 
 /// Milliseconds until the first of these is eradicated, if any is destroyed.
 fn left<const N: usize>(pod: &Pod, destroyed: [Option<Destroyed>; N]) -> Option<u64> {
-    let due = destroyed.into_iter().flatten().map(|destroyed| destroyed.due).min()?;
-    Some(pod.milliseconds_until(due, now()))
+    destroyed.into_iter().flatten().map(|destroyed| pod.milliseconds_left(destroyed, now())).min()
 }
 
 fn resync(catch_up: &CatchUp, now: Time) -> Option<Resync> {

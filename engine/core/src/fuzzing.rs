@@ -74,7 +74,7 @@ fn namespace(input: &[u8]) {
     let mut reader = Reader::new(again.freeze());
     assert_eq!(Namespace::decode(&mut reader).as_ref(), Ok(&namespace));
     assert_eq!(reader.end(), Ok(()));
-    let _ = (namespace.provisioned_bytes(), namespace.next_due());
+    let _ = (namespace.provisioned_bytes(), namespace.destroyed_things().count());
 }
 
 /// How (1: put the check right), the manifest.

@@ -17,7 +17,7 @@ use crate::codec::Reader;
 use crate::journal_record::{JournalRecord, stream_of};
 use crate::manifest::{self, Manifest};
 use crate::names::{Name, SnapshotId, VolumeId};
-use crate::namespace::{Destroyed, Limits, Namespace, PodImage, PodTime, Snapshot, Volume};
+use crate::namespace::{Destroyed, Limits, Namespace, PodImage, Snapshot, Volume};
 use crate::operation::{Content, Manage, Operation, Piece, Target};
 use crate::peer_message::{SyncFrame, decode_bulk};
 use crate::pod::ForkPoint;
@@ -109,32 +109,25 @@ fn operations() -> [Operation; 23] {
         Operation::Manage(Manage::SetPreference(Some(A))),
         Operation::Manage(Manage::Invite { host: A, joiner: B }),
         Operation::Manage(Manage::Resize { volume, size_bytes: 1 << 21, truncate: false }),
-        Operation::Manage(Manage::Destroy {
-            target: Target::Pod,
-            contents: true,
-            now: PodTime(0x66),
-            delay_ms: 0x77,
-        }),
+        Operation::Manage(Manage::Destroy { target: Target::Pod, contents: true, delay_ms: 0x77 }),
         Operation::Manage(Manage::Destroy {
             target: Target::Volume(volume),
             contents: false,
-            now: PodTime(0x66),
             delay_ms: 0x77,
         }),
         Operation::Manage(Manage::Destroy {
             target: Target::Snapshot(snapshot),
             contents: false,
-            now: PodTime(0x66),
             delay_ms: 0x77,
         }),
         Operation::Manage(Manage::Recover(Target::Volume(volume))),
-        Operation::Manage(Manage::Eradicate { target: Target::Pod, contents: true, due_by: None }),
+        Operation::Manage(Manage::Eradicate { target: Target::Pod, contents: true, waited: None }),
         Operation::Manage(Manage::Eradicate {
             target: Target::Volume(volume),
             contents: false,
-            due_by: Some(PodTime(0x66)),
+            waited: Some(Index(0x66)),
         }),
-        Operation::Manage(Manage::Clock(PodTime(0x66))),
+        Operation::Manage(Manage::Elapsed { since: Index(0x66), ms: 0x77 }),
         Operation::Manage(Manage::Overwrite { volume, from: Content::Volume(VolumeId(8)) }),
         Operation::Manage(Manage::Overwrite { volume, from: Content::Snapshot(snapshot) }),
         Operation::Manage(Manage::SetQuota(Some(1 << 30))),
@@ -197,14 +190,14 @@ fn image() -> (PodImage, Arc<Layer>) {
             volume,
             Volume {
                 limits: Limits { iops: 0x88, bytes_per_s: 1 << 20 },
-                destroyed: Some(Destroyed { due: PodTime(0x99) }),
+                destroyed: Some(Destroyed { by: Index(0x98), left_ms: 0x99 }),
                 ..Volume::new(name("vol1"), 1 << 20)
             },
         )]),
         snapshots: BTreeMap::from([(snapshot, Snapshot::new(name("s1"), 1 << 20))]),
         preferred: Some(B),
         peer: Some((A, B)),
-        clock: PodTime(0x66),
+        counted_from: Index(0x66),
         eradication_delay_ms: 0x77,
         quota_bytes: Some(1 << 30),
         destroyed: None,
@@ -320,19 +313,19 @@ const OPERATIONS: [(&str, &str); 23] = [
     // resize
     ("03060900000000000000000020000000000000", ""),
     // destroy the pod with its contents
-    ("0307000166000000000000007700000000000000", ""),
+    ("030700017700000000000000", ""),
     // destroy a volume
-    ("03070109000000000000000066000000000000007700000000000000", ""),
+    ("0307010900000000000000007700000000000000", ""),
     // destroy a snapshot
-    ("03070209000000000000000a000000000000000066000000000000007700000000000000", ""),
+    ("03070209000000000000000a00000000000000007700000000000000", ""),
     // recover a volume
     ("0308010900000000000000", ""),
     // eradicate the pod with its contents
     ("0309000100", ""),
-    // eradicate a volume that is due
+    // eradicate a volume that has waited since entry 0x66
     ("030901090000000000000000016600000000000000", ""),
-    // clock
-    ("030a6600000000000000", ""),
+    // elapsed
+    ("030a66000000000000007700000000000000", ""),
     // overwrite with a volume
     ("030b0900000000000000010800000000000000", ""),
     // overwrite with a snapshot
@@ -388,7 +381,7 @@ const MANIFEST: [&str; 33] = [
     // magic
     "4d504f444d414e49",
     // version
-    "0200",
+    "0300",
     // array
     "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",
     // number
@@ -426,14 +419,14 @@ const MANIFEST: [&str; 33] = [
     // name
     "04000000706f6431",
     // volumes: one with limits, destroyed
-    "01000000020000000000000004000000766f6c31000010000000000088000000000000000000100000000000019900000000000000",
+    "01000000020000000000000004000000766f6c310000100000000000880000000000000000001000000000000198000000000000009900000000000000",
     // snapshots
     "0100000002000000000000000300000000000000020000007331000010000000000000",
     // preferred
     "01b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
     // pair
     "01a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
-    // time, eradication delay
+    // counted from, eradication delay
     "66000000000000007700000000000000",
     // quota, not destroyed
     "01000000400000000000",
@@ -450,5 +443,5 @@ const MANIFEST: [&str; 33] = [
     // touched
     "01050000000000000001000000020000000000000002000000000000000300000000000000",
     // check
-    "6b9a129e",
+    "f0459b88",
 ];

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use metropod_protocol::ArrayId;
+use metropod_protocol::{ArrayId, Index};
 use metropod_snapshots::Image;
 
 use crate::codec::{DecodeError, Reader, put_count, put_option, put_text};
@@ -25,23 +25,13 @@ pub const SIZE_UNIT_BYTES: u64 = 512;
 /// How long what is destroyed can be recovered unless the pod says otherwise, in milliseconds: a day.
 pub const ERADICATION_DELAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Time as a pod's log counts it, in milliseconds. It goes on only by entries, so that no array's clock decides what
-/// an entry does; it stands still while nothing waits for it, and never runs ahead of real time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PodTime(pub u64);
-
-impl PodTime {
-    /// So many milliseconds later.
-    pub fn after(self, ms: u64) -> PodTime {
-        PodTime(self.0.saturating_add(ms))
-    }
-}
-
 /// Something is out of use and waits for its eradication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Destroyed {
-    /// When it is to be eradicated.
-    pub due: PodTime,
+    /// The entry that destroyed it: recovered and destroyed anew, it waits anew.
+    pub by: Index,
+    /// How long it still waits, as far as entries have counted, in milliseconds; never less than it really has to.
+    pub left_ms: u64,
 }
 
 /// Bounds on what hosts may ask of a volume at each array; 0: none.
@@ -117,8 +107,8 @@ pub struct Namespace {
     pub preferred: Option<ArrayId>,
     /// The other array, once the pod is being stretched.
     pub peer: Option<(ArrayId, ArrayId)>,
-    /// Time as far as entries have counted it.
-    pub clock: PodTime,
+    /// The entry from which the next one that counts has to count: the last that did, or that began to.
+    pub counted_from: Index,
     /// How long what is destroyed from now on can be recovered, in milliseconds.
     pub eradication_delay_ms: u64,
     /// Bound on the sum of the volumes' sizes, in bytes.
@@ -136,7 +126,7 @@ impl Namespace {
             snapshots: BTreeMap::new(),
             preferred: None,
             peer: None,
-            clock: PodTime(0),
+            counted_from: Index(0),
             eradication_delay_ms: ERADICATION_DELAY_MS,
             quota_bytes: None,
             destroyed: None,
@@ -154,16 +144,39 @@ impl Namespace {
         self.volumes.values().fold(0, |sum, volume| sum.saturating_add(volume.size_bytes))
     }
 
-    /// What is to be eradicated next, and when.
-    pub fn next_due(&self) -> Option<(PodTime, Target)> {
+    /// What waits for its eradication.
+    pub fn destroyed_things(&self) -> impl Iterator<Item = (Target, Destroyed)> {
         let volumes = self.volumes.iter().map(|(id, volume)| (volume.destroyed, Target::Volume(*id)));
         let snapshots =
             self.snapshots.iter().map(|(id, snapshot)| (snapshot.destroyed, Target::Snapshot(*id)));
         std::iter::once((self.destroyed, Target::Pod))
             .chain(volumes)
             .chain(snapshots)
-            .filter_map(|(destroyed, target)| destroyed.map(|destroyed| (destroyed.due, target)))
-            .min()
+            .filter_map(|(destroyed, target)| Some((target, destroyed?)))
+    }
+
+    /// Something is about to be destroyed by the entry `at`: time is counted from there if nothing else waits.
+    pub fn begin_counting(&mut self, at: Index) {
+        if self.destroyed_things().next().is_none() {
+            self.counted_from = at;
+        }
+    }
+
+    /// The entry `at` says that so many milliseconds have passed since the entry `since`. What was destroyed by then has
+    /// waited that much longer; of what was destroyed later nothing is said. If another entry counted from there, that
+    /// time is counted already.
+    pub fn elapse(&mut self, at: Index, since: Index, ms: u64) {
+        if since != self.counted_from {
+            return;
+        }
+        self.counted_from = at;
+        let volumes = self.volumes.values_mut().map(|volume| &mut volume.destroyed);
+        let snapshots = self.snapshots.values_mut().map(|snapshot| &mut snapshot.destroyed);
+        for destroyed in std::iter::once(&mut self.destroyed).chain(volumes).chain(snapshots).flatten() {
+            if destroyed.by <= since {
+                destroyed.left_ms = destroyed.left_ms.saturating_sub(ms);
+            }
+        }
     }
 
     /// The volume called `name`.
@@ -208,7 +221,7 @@ impl Namespace {
             out.put_slice(&one.0);
             out.put_slice(&other.0);
         });
-        out.put_u64_le(self.clock.0);
+        out.put_u64_le(self.counted_from.0);
         out.put_u64_le(self.eradication_delay_ms);
         put_option(out, self.quota_bytes, |out, bytes| out.put_u64_le(bytes));
         put_destroyed(out, self.destroyed);
@@ -238,7 +251,7 @@ impl Namespace {
         }
         namespace.preferred = reader.option(|reader| Ok(ArrayId(reader.array()?)))?;
         namespace.peer = reader.option(|reader| Ok((ArrayId(reader.array()?), ArrayId(reader.array()?))))?;
-        namespace.clock = PodTime(reader.u64()?);
+        namespace.counted_from = Index(reader.u64()?);
         namespace.eradication_delay_ms = reader.u64()?;
         namespace.quota_bytes = reader.option(Reader::u64)?;
         namespace.destroyed = read_destroyed(reader)?;
@@ -247,11 +260,14 @@ impl Namespace {
 }
 
 fn put_destroyed(out: &mut BytesMut, destroyed: Option<Destroyed>) {
-    put_option(out, destroyed, |out, destroyed| out.put_u64_le(destroyed.due.0));
+    put_option(out, destroyed, |out, destroyed| {
+        out.put_u64_le(destroyed.by.0);
+        out.put_u64_le(destroyed.left_ms);
+    });
 }
 
 fn read_destroyed(reader: &mut Reader) -> Result<Option<Destroyed>, DecodeError> {
-    reader.option(|reader| Ok(Destroyed { due: PodTime(reader.u64()?) }))
+    reader.option(|reader| Ok(Destroyed { by: Index(reader.u64()?), left_ms: reader.u64()? }))
 }
 
 /// Reads a checked name.

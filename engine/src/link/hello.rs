@@ -20,7 +20,7 @@ use crate::identity::{PublicKey, SIGNATURE_BYTES, Signature, is_name};
 use crate::wire::{Fields, FieldsError, put_text};
 
 /// Version of this handshake and of what follows it.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Longest payload before a connection is authenticated.
 pub(crate) const OPENING_BYTES_MAX: usize = 1024;
 

@@ -5,14 +5,25 @@ use metropod_sim::pair::{Counts, Pair};
 /// Seeds that once failed; each stays here.
 const REGRESSIONS: &str = include_str!("pair-regressions.txt");
 
+/// The same of runs with managers.
+const MANAGED_REGRESSIONS: &str = include_str!("pair-managed-regressions.txt");
+
 #[allow(clippy::disallowed_methods, reason = "knobs of the person who runs the test")]
 fn knob(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
 fn run(seed: u64) -> (Counts, u64) {
+    run_pair(seed, |pair| pair)
+}
+
+fn run_managed(seed: u64) -> Counts {
+    run_pair(seed, Pair::managed).0
+}
+
+fn run_pair(seed: u64, prepared: fn(Pair) -> Pair) -> (Counts, u64) {
     let run = std::panic::catch_unwind(|| {
-        let mut pair = Pair::new(seed).verbose(knob("METROPOD_VERBOSE").is_some());
+        let mut pair = prepared(Pair::new(seed).verbose(knob("METROPOD_VERBOSE").is_some()));
         (pair.run(), pair.trace())
     });
     match run {
@@ -22,6 +33,11 @@ fn run(seed: u64) -> (Counts, u64) {
             std::panic::resume_unwind(panic);
         }
     }
+}
+
+fn seeds_in(text: &str) -> impl Iterator<Item = u64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_whitespace().next()?.parse().ok())
 }
 
 #[test]
@@ -55,14 +71,7 @@ fn what_managers_do_is_done_alike_on_both_arrays_under_faults() {
     let first = knob("METROPOD_SEED").unwrap_or(0);
     let seeds = knob("METROPOD_SEEDS").unwrap_or(if first > 0 { 1 } else { 150 });
     for seed in first..first + seeds {
-        let verbose = knob("METROPOD_VERBOSE").is_some();
-        match std::panic::catch_unwind(|| Pair::new(seed).verbose(verbose).managed().run()) {
-            Ok(counts) => total += counts,
-            Err(panic) => {
-                eprintln!("seed {seed} fails");
-                std::panic::resume_unwind(panic);
-            }
-        }
+        total += run_managed(seed);
     }
     println!("{seeds} seeds: {total:?}");
     assert!(total.managed > 10 * seeds, "managers do something: {total:?}");
@@ -70,10 +79,11 @@ fn what_managers_do_is_done_alike_on_both_arrays_under_faults() {
 
 #[test]
 fn seeds_that_once_failed_pass() {
-    for line in REGRESSIONS.lines().filter(|line| !line.starts_with('#')) {
-        if let Some(seed) = line.split_whitespace().next().and_then(|seed| seed.parse().ok()) {
-            run(seed);
-        }
+    for seed in seeds_in(REGRESSIONS) {
+        run(seed);
+    }
+    for seed in seeds_in(MANAGED_REGRESSIONS) {
+        run_managed(seed);
     }
 }
 

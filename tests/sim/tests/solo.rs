@@ -1,6 +1,7 @@
 //! One array under random hosts and power cuts.
 
 use metropod_core::namespace::Limits;
+use metropod_core::{ManageError, Managed};
 use metropod_protocol::Span;
 use metropod_sim::solo::{Counts, OVERLAY_ENTRIES, Solo};
 
@@ -31,6 +32,12 @@ fn what_the_collector_leaves_is_what_a_recount_finds_whatever_happened_meanwhile
     let total = run(seeds, |seed| Solo::new(seed).collecting().churning());
     assert!(total.recounts == seeds && total.dead_chunks > seeds, "the collector does something: {total:?}");
     assert!(total.scrubbed > seeds, "and so does the scrub: {total:?}");
+}
+
+#[test]
+fn what_waited_once_is_not_eradicated_when_it_is_destroyed_again() {
+    let came_to = Solo::new(1).churning().eradications_that_come_late();
+    assert_eq!(came_to, [Err(ManageError::NotDestroyed), Ok(Managed::Done)]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //! CreatePod ─► Machine::found, checkpoint ─► answered when the manifest is durable
 //! Change    ─► Submit ─► answered when applied
-//! Destroy   ─► Submit, with the pod's time and delay noted ─► answered when applied
+//! Destroy   ─► Submit, with the pod's delay noted ─► answered when applied
 //! Freeze    ─► answered at once, nothing is written
 //! Stretch   ─► Invite frame ─► joiner: Machine::invited, checkpoint ─► InviteAnswer ─► INVITE entry ─► answered when applied
 //! ```
@@ -149,7 +149,7 @@ impl Array {
     ) -> Result<(), ManageError> {
         let found = self.pods.get(&pod).ok_or(ManageError::NoSuchPod)?;
         let delay_ms = found.namespace.eradication_delay_ms;
-        let change = Manage::Destroy { target, contents, now: found.time(now), delay_ms };
+        let change = Manage::Destroy { target, contents, delay_ms };
         self.submit_change(now, request, pod, change)
     }
 

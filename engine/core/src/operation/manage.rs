@@ -1,16 +1,16 @@
 //! Management operations: changes of a pod's namespace, as its log carries them.
 //!
 //! - G1: an operation says everything that its result depends on besides the namespace at its place in the log: no
-//!   array's clock, only times that the proposer noted ([`PodTime`]).
+//!   array's clock, only how long the proposer knows something to be so.
 //! - G2: what changes block content names its volume by id, so that the changed range can be told from the bytes alone
 //!   ([`touches`]).
 
 use bytes::{BufMut, BytesMut};
-use metropod_protocol::ArrayId;
+use metropod_protocol::{ArrayId, Index};
 
 use crate::codec::{DecodeError, Reader, put_option, put_text};
 use crate::names::{Name, SnapshotId, VolumeId};
-use crate::namespace::{Limits, PodTime, VOLUME_BYTES_MAX, read_name};
+use crate::namespace::{Limits, VOLUME_BYTES_MAX, read_name};
 
 /// A change of a pod's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +62,6 @@ pub enum Manage {
         target: Target,
         /// For a pod: even if it holds volumes.
         contents: bool,
-        /// The pod's time, as the proposer counted it.
-        now: PodTime,
         /// How long it can be recovered, in milliseconds.
         delay_ms: u64,
     },
@@ -75,11 +73,16 @@ pub enum Manage {
         target: Target,
         /// For a pod: even if it holds volumes.
         contents: bool,
-        /// Proposed because the time of `target` has come by this time; somebody's wish, at any time, when absent.
-        due_by: Option<PodTime>,
+        /// Proposed because what this entry destroyed has waited long enough; somebody's wish, at any time, when absent.
+        waited: Option<Index>,
     },
-    /// The pod's time goes on.
-    Clock(PodTime),
+    /// What is destroyed has waited longer.
+    Elapsed {
+        /// Since this entry.
+        since: Index,
+        /// So many milliseconds.
+        ms: u64,
+    },
     /// Gives a volume the content of another, or of a snapshot.
     Overwrite {
         /// The volume.
@@ -155,26 +158,26 @@ impl Manage {
                 out.put_u64_le(*size_bytes);
                 out.put_u8(u8::from(*truncate));
             }
-            Manage::Destroy { target, contents, now, delay_ms } => {
+            Manage::Destroy { target, contents, delay_ms } => {
                 out.put_u8(7);
                 put_target(out, *target);
                 out.put_u8(u8::from(*contents));
-                out.put_u64_le(now.0);
                 out.put_u64_le(*delay_ms);
             }
             Manage::Recover(target) => {
                 out.put_u8(8);
                 put_target(out, *target);
             }
-            Manage::Eradicate { target, contents, due_by } => {
+            Manage::Eradicate { target, contents, waited } => {
                 out.put_u8(9);
                 put_target(out, *target);
                 out.put_u8(u8::from(*contents));
-                put_option(out, *due_by, |out, time| out.put_u64_le(time.0));
+                put_option(out, *waited, |out, by| out.put_u64_le(by.0));
             }
-            Manage::Clock(now) => {
+            Manage::Elapsed { since, ms } => {
                 out.put_u8(10);
-                out.put_u64_le(now.0);
+                out.put_u64_le(since.0);
+                out.put_u64_le(*ms);
             }
             Manage::Overwrite { volume, from } => {
                 out.put_u8(11);
@@ -220,16 +223,15 @@ impl Manage {
             7 => Manage::Destroy {
                 target: read_target(reader)?,
                 contents: reader.flag()?,
-                now: PodTime(reader.u64()?),
                 delay_ms: reader.u64()?,
             },
             8 => Manage::Recover(read_target(reader)?),
             9 => Manage::Eradicate {
                 target: read_target(reader)?,
                 contents: reader.flag()?,
-                due_by: reader.option(|reader| Ok(PodTime(reader.u64()?)))?,
+                waited: reader.option(|reader| Ok(Index(reader.u64()?)))?,
             },
-            10 => Manage::Clock(PodTime(reader.u64()?)),
+            10 => Manage::Elapsed { since: Index(reader.u64()?), ms: reader.u64()? },
             11 => Manage::Overwrite {
                 volume: VolumeId(reader.u64()?),
                 from: match read_target(reader)? {

@@ -1,19 +1,20 @@
 //! Sizes, overwriting, and the end of things: destroyed, then recovered or eradicated.
 //!
 //! ```text
-//! in use ── destroy ──► destroyed ── its time has come, or somebody's wish ──► eradicated: name and roots are gone
+//! in use ── destroy ──► destroyed ── it has waited, or somebody's wish ──► eradicated: name and roots are gone
 //!    ◄────── recover ──────┘
 //! ```
 //! Eradicating frees nothing by itself: maps and images stop being roots, and what they alone named is found unused
 //! by the store's collection.
 
+use metropod_protocol::Index;
 use metropod_snapshots::{Image, VolumeMap};
 
 use super::Pod;
 use super::manage::Answer;
 use crate::door::{ManageError, Managed, Source};
 use crate::names::{SnapshotId, VolumeId};
-use crate::namespace::{Destroyed, PodTime, Volume, size_is_valid};
+use crate::namespace::{Destroyed, Volume, size_is_valid};
 use crate::operation::{BLOCK_BYTES, Content, Target};
 
 impl Pod {
@@ -63,8 +64,7 @@ impl Pod {
         Ok(Managed::Done)
     }
 
-    pub(super) fn destroy(&mut self, target: Target, contents: bool, delay_ms: u64) -> Answer {
-        let due = self.namespace.clock.after(delay_ms);
+    pub(super) fn destroy(&mut self, index: Index, target: Target, contents: bool, delay_ms: u64) -> Answer {
         match target {
             Target::Pod => {
                 if self.namespace.peer.is_some() {
@@ -79,11 +79,11 @@ impl Pod {
             // A snapshot's life is its own only while its volume lives.
             Target::Snapshot(id) => drop(self.used_volume(id.volume)?),
         }
-        let state = self.state_of(target)?;
-        if state.is_some() {
+        if self.state_of(target)?.is_some() {
             return Err(ManageError::Destroyed);
         }
-        *state = Some(Destroyed { due });
+        self.namespace.begin_counting(index);
+        *self.state_of(target)? = Some(Destroyed { by: index, left_ms: delay_ms });
         Ok(Managed::Done)
     }
 
@@ -97,10 +97,10 @@ impl Pod {
         }
     }
 
-    pub(super) fn eradicate(&mut self, target: Target, contents: bool, due_by: Option<PodTime>) -> Answer {
+    pub(super) fn eradicate(&mut self, target: Target, contents: bool, waited: Option<Index>) -> Answer {
         let state = (*self.state_of(target)?).ok_or(ManageError::NotDestroyed)?;
         // It may have been recovered and destroyed again since the proposal.
-        if due_by.is_some_and(|time| time < state.due) {
+        if waited.is_some_and(|by| by != state.by) {
             return Err(ManageError::NotDestroyed);
         }
         self.dropped_content = true;

@@ -1,6 +1,6 @@
 //! Namespace changes, decided at their place in the log: the same on both arrays (N1).
 //!
-//! - N3: a refused change leaves everything as it was, except that the pod's time may have gone on.
+//! - N3: a refused change leaves everything as it was.
 //! - N4: what is destroyed keeps its name, its content and its share of the quota until it is eradicated, so that it
 //!   can always be recovered. Its I/O is refused at the door; a write that was ordered behind the destruction all the
 //!   same takes place, so that recovering loses nothing acknowledged.
@@ -21,8 +21,8 @@ impl Pod {
     /// Applies a change at `index`.
     pub(crate) fn apply_manage(&mut self, index: Index, manage: Manage) -> Answer {
         self.changed = true;
-        self.count_time(&manage);
-        let allowed = matches!(manage, Manage::Recover(_) | Manage::Eradicate { .. } | Manage::Clock(_));
+        let allowed =
+            matches!(manage, Manage::Recover(_) | Manage::Eradicate { .. } | Manage::Elapsed { .. });
         if self.namespace.destroyed.is_some() && !allowed {
             return Err(ManageError::Destroyed);
         }
@@ -44,10 +44,13 @@ impl Pod {
                 }
             },
             Manage::Resize { volume, size_bytes, truncate } => self.resize(volume, size_bytes, truncate),
-            Manage::Destroy { target, contents, delay_ms, .. } => self.destroy(target, contents, delay_ms),
+            Manage::Destroy { target, contents, delay_ms } => self.destroy(index, target, contents, delay_ms),
             Manage::Recover(target) => self.recover(target),
-            Manage::Eradicate { target, contents, due_by } => self.eradicate(target, contents, due_by),
-            Manage::Clock(_) => Ok(Managed::Done),
+            Manage::Eradicate { target, contents, waited } => self.eradicate(target, contents, waited),
+            Manage::Elapsed { since, ms } => {
+                self.namespace.elapse(index, since, ms);
+                Ok(Managed::Done)
+            }
             Manage::Overwrite { volume, from } => self.overwrite(volume, from),
             Manage::SetQuota(quota) => {
                 if quota.is_some_and(|quota| quota < self.namespace.provisioned_bytes()) {

@@ -114,7 +114,7 @@ impl Pair {
                 self.managers.destroyed.remove(&target);
                 self.end(target);
                 self.managers.known.retain(|known| *known != target);
-                self.ask_for(site, Manage::Eradicate { target, contents: false, due_by: None });
+                self.ask_for(site, Manage::Eradicate { target, contents: false, waited: None });
             }
         }
     }
@@ -193,7 +193,7 @@ impl Pair {
     pub(super) fn awaits_ends(&self) -> bool {
         (0..2).any(|site| {
             let pod = self.array(site).and_then(|array| array.pod(POD));
-            pod.is_none_or(|pod| pod.namespace().next_due().is_some())
+            pod.is_none_or(|pod| pod.namespace().destroyed_things().next().is_some())
         })
     }
 }

@@ -13,7 +13,7 @@ use metropod_protocol::{Span, Time};
 use super::{POD, Solo, VOLUME_BYTES};
 use crate::payload;
 
-/// How long destroyed things can be recovered: longer than a clock step, so that steps are taken.
+/// How long destroyed things can be recovered: longer than what elapses between entries that count, so that some do.
 const DELAY_MS: u64 = 400_000;
 
 /// Most clones at a time.
@@ -61,7 +61,7 @@ impl Solo {
             }
             40..50 => {
                 let target = Target::Volume(self.things[at].id);
-                let change = Manage::Eradicate { target, contents: false, due_by: None };
+                let change = Manage::Eradicate { target, contents: false, waited: None };
                 self.change_state(at, change, State::Gone);
             }
             50..65 => self.resize_thing(at),
@@ -114,6 +114,25 @@ impl Solo {
             }
         }
         self.now.since(began)
+    }
+
+    /// A clone is destroyed, recovered and destroyed anew; then the log gets to the proposals to eradicate it that were made
+    /// because it had waited since the first time, and since the second. Gives what they come to.
+    pub fn eradications_that_come_late(&mut self) -> [Result<Managed, ManageError>; 2] {
+        self.make_thing();
+        let target = Target::Volume(self.things[0].id);
+        let [first, second] = [(); 2].map(|()| {
+            let change = Manage::Recover(target);
+            assert_ne!(self.manage(Command::Change { pod: POD, change }), Err(ManageError::Media));
+            assert!(self.manage(Command::Destroy { pod: POD, target, contents: false }).is_ok());
+            let pod = self.array.as_ref().and_then(|array| array.pod(POD)).expect("no power is cut");
+            let mut destroyed = pod.namespace().destroyed_things();
+            destroyed.next().expect("it has just been destroyed").1.by
+        });
+        [first, second].map(|by| {
+            let change = Manage::Eradicate { target, contents: true, waited: Some(by) };
+            self.manage(Command::Change { pod: POD, change })
+        })
     }
 
     fn make_thing(&mut self) {
@@ -240,7 +259,7 @@ impl Solo {
     pub(super) fn wait_for_ends(&mut self) {
         let destroyed = |solo: &Solo| {
             let pod = solo.array.as_ref().and_then(|array| array.pod(POD)).expect("the array is open");
-            pod.namespace().next_due().is_some()
+            pod.namespace().destroyed_things().next().is_some()
         };
         for _ in 0..200 {
             if !destroyed(self) {
