@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 
 use metropod_journal::{Lsn, Record};
 use metropod_protocol::settings::CONNECTION_WINDOW_BYTES;
-use metropod_protocol::{Index, PodId, Ticket};
+use metropod_protocol::{Entry, Index, PodId, Ticket};
 
 use super::Array;
 use super::pacing::Gauge;
@@ -40,6 +40,9 @@ const ROOM_SHARE: (u64, u64) = (3, 4);
 
 /// Journal that one record stands for, in bytes: with fewer on average recovery would take longer than reading it does.
 const RECORD_BYTES: u64 = 1 << 10;
+
+/// What an entry takes in the journal besides its descriptor and attachment, at most.
+const ENTRY_BYTES: u64 = 256;
 
 /// Share of the budget that the entries of one pod that are copied forward may take.
 const COPY_SHARE: (u64, u64) = (1, 8);
@@ -111,18 +114,22 @@ impl Array {
 
     /// Pushes the entries after `base` again, unless that is under way or they are too many.
     fn copy_forward(&mut self, pod: PodId, base: Index) {
-        let damaged = self.pods.get(&pod).is_some_and(|found| found.damaged);
-        let (share, whole) = if damaged { COPY_SHARE_DAMAGED } else { COPY_SHARE };
         let budget = self.journal.budget_bytes();
         let left = budget.saturating_sub(self.journal_gauges()[0].used + STATE_BYTES.min(budget / 32));
-        let bytes_max = (budget / whole * share).min(left);
+        let oldest = self.journal.oldest();
         let Some(found) = self.pods.get_mut(&pod) else { return };
-        // A peer that catches up moves by itself.
-        if !found.copies.is_empty() || found.applied > base {
+        if !found.copies.is_empty()
+            || found.moves_from(base)
+            || found.too_much_to_copy == Some((base, oldest))
+        {
             return;
         }
-        let Some(records) = found.records_after(base, bytes_max) else { return };
-        for (index, record) in records {
+        let (share, whole) = if found.damaged { COPY_SHARE_DAMAGED } else { COPY_SHARE };
+        if found.bytes_after(base) > (budget / whole * share).min(left) {
+            found.too_much_to_copy = Some((base, oldest));
+            return;
+        }
+        for (index, record) in found.records_after(base) {
             let lsn = self.journal.push(record);
             found.copies.push_back((index, lsn));
         }
@@ -130,23 +137,33 @@ impl Array {
 }
 
 impl Pod {
-    /// The held entries after `base` as journal records; `None` if they take more than `bytes_max`.
-    fn records_after(&self, base: Index, bytes_max: u64) -> Option<Vec<(Index, Record)>> {
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        let mut index = base.next();
-        while let Some(entry) = self.machine.entry(index) {
+    /// Whether what is needed after `base` gets less without a copy: a peer catches up with it, or it is being applied.
+    fn moves_from(&self, base: Index) -> bool {
+        self.applied > base || (self.applied < self.committed && !self.damaged)
+    }
+
+    fn held_after(&self, base: Index) -> impl Iterator<Item = &Entry> {
+        let mut index = base;
+        std::iter::from_fn(move || {
+            index = index.next();
+            self.machine.entry(index)
+        })
+    }
+
+    /// Journal that the held entries after `base` take, about, in bytes.
+    fn bytes_after(&self, base: Index) -> u64 {
+        self.held_after(base).map(|entry| ENTRY_BYTES + entry.payload_bytes() as u64).sum()
+    }
+
+    /// The held entries after `base` as journal records.
+    fn records_after(&self, base: Index) -> Vec<(Index, Record)> {
+        let record = |entry: &Entry| {
             // Only a machine's own append is awaited by its ticket; a copy is not.
             let record = JournalRecord::Entry { ticket: Ticket(0), entry: entry.clone() };
             let (body, attachment) = (record.encode_body(), record.attachment());
-            bytes += (body.len() + attachment.len()) as u64;
-            if bytes > bytes_max {
-                return None;
-            }
-            records.push((index, Record { stream: stream_of(self.id), index: index.0, body, attachment }));
-            index = index.next();
-        }
-        Some(records)
+            (entry.index, Record { stream: stream_of(self.id), index: entry.index.0, body, attachment })
+        };
+        self.held_after(base).map(record).collect()
     }
 
     /// Everything up to `through` is durable: copies that are take the place of what they are copies of (R1).

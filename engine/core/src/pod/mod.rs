@@ -113,6 +113,8 @@ pub struct Pod {
     pub(crate) entry_lsns: VecDeque<(Index, Lsn)>,
     /// Entries copied forward in the journal, not yet durable there.
     pub(crate) copies: VecDeque<(Index, Lsn)>,
+    /// Entries after this index were too many to be copied, with the journal beginning there; they have not become fewer.
+    pub(crate) too_much_to_copy: Option<(Index, Lsn)>,
     /// Freeze wanted when `applied` gets to the index (after a restart).
     pub(crate) freeze_wanted: Option<(ConfigId, Index)>,
     pub(crate) fork: Option<ForkPoint>,
@@ -171,6 +173,7 @@ impl Pod {
             in_journal: VecDeque::new(),
             entry_lsns: VecDeque::new(),
             copies: VecDeque::new(),
+            too_much_to_copy: None,
             freeze_wanted: None,
             fork: parts.fork,
             catch_up: CatchUp::default(),
