@@ -120,7 +120,7 @@ impl Inner {
         self.used_bytes = closed + open + self.freed_bytes(segment_bytes);
     }
 
-    fn freed_bytes(&self, segment_bytes: u32) -> u64 {
+    pub(super) fn freed_bytes(&self, segment_bytes: u32) -> u64 {
         let freed = self.obsolete.iter().filter(|(_, path)| segment_of_path(path).is_some()).count();
         freed as u64 * u64::from(segment_bytes)
     }

@@ -119,7 +119,7 @@ impl Store {
         Ok(doubtful)
     }
 
-    fn index_fault(&self, fault: RunFault) -> PassError {
+    pub(super) fn index_fault(&self, fault: RunFault) -> PassError {
         match fault {
             RunFault::Damaged => {
                 self.lock().rebuild_index = true;
