@@ -9,7 +9,7 @@ use std::time::Duration;
 use metropod_core::names::{BadName, Name};
 use metropod_core::operation::Manage;
 use metropod_core::{
-    ArrayConfig, CollectConfig, Command, Input, ManageError as Refusal, Managed, OverlayLimits, ScrubConfig,
+    AccountConfig, ArrayConfig, CollectConfig, Command, Input, ManageError as Refusal, Managed, OverlayLimits, ScrubConfig,
     ScrubRequest,
 };
 use metropod_dedupe::StoreConfig;
@@ -521,6 +521,7 @@ pub(crate) fn core_config(options: &Options, identity: &Identity) -> Result<Arra
         settings: Settings::default(),
         collect: CollectConfig::default(),
         scrub: ScrubConfig { bytes_per_s: options.scrub_bytes_per_s, ..ScrubConfig::default() },
+        account: AccountConfig::default(),
         seed,
     })
 }

@@ -23,7 +23,7 @@ use crate::covers::Covers;
 use crate::gather::{READS_IN_FLIGHT, breathe, gather};
 use crate::image::Image;
 use crate::layer::{Layer, LayerId};
-use crate::nodes::MapError;
+use crate::nodes::{MapError, read_past_cache};
 use crate::owners::{Owners, SetId};
 use crate::slot::Slot;
 use crate::store::NodeStore;
@@ -302,14 +302,9 @@ impl<S: NodeStore> Walk<'_, S> {
 
     /// The nodes of these names, which are taken down.
     async fn read(&mut self, level: u8, digests: Vec<Digest>) -> Result<Vec<Node>, MapError<S::Error>> {
-        let store = self.store;
-        let read = |digest: Digest| async move {
-            let content = store.node(level, digest).await;
-            let content = content.map_err(|source| MapError::Node { level, digest, source })?;
-            let bytes = content.len();
-            Node::from_content(content).ok_or(MapError::Malformed { level, digest, bytes })
-        };
-        let nodes = gather(digests.iter().map(|digest| read(*digest)), READS_IN_FLIGHT).await;
+        let reads: Vec<_> =
+            digests.iter().map(|digest| read_past_cache(self.store, level, *digest)).collect();
+        let nodes = gather(reads, READS_IN_FLIGHT).await;
         digests.into_iter().for_each(|digest| self.names.add_node(digest, self.owners));
         nodes.into_iter().collect()
     }

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use crate::covers::Covers;
 use crate::gather::{READS_IN_FLIGHT, breathe, gather};
 use crate::image::Image;
-use crate::nodes::MapError;
+use crate::nodes::{MapError, read_past_cache};
 use crate::overlay;
 use crate::slot::Slot;
 use crate::store::NodeStore;
@@ -114,16 +114,9 @@ impl<S: NodeStore> Mapped<S> {
     }
 
     async fn read(&self, places: &[Place]) -> Result<Vec<Node>, MapError<S::Error>> {
-        let read = |place: &Place| {
-            let Place { level, digest, .. } = *place;
-            async move {
-                let content = self.store.node(level, digest).await;
-                let content = content.map_err(|source| MapError::Node { level, digest, source })?;
-                let bytes = content.len();
-                Node::from_content(content).ok_or(MapError::Malformed { level, digest, bytes })
-            }
-        };
-        gather(places.iter().map(read), READS_IN_FLIGHT).await.into_iter().collect()
+        let read = |place: &Place| read_past_cache(&self.store, place.level, place.digest);
+        let reads: Vec<_> = places.iter().map(read).collect();
+        gather(reads, READS_IN_FLIGHT).await.into_iter().collect()
     }
 }
 

@@ -141,8 +141,7 @@ struct Found {
 
 impl Found {
     fn look(&mut self, inner: &Inner, at: usize, name: &Digest) {
-        let recent = inner.recent.get(name).and_then(|location| inner.only_visible(*location));
-        if let Some(location) = recent {
+        if let Some(location) = inner.in_recent(name) {
             self.bytes[at] = location.length_max();
             return;
         }
@@ -154,6 +153,11 @@ impl Found {
 }
 
 impl Inner {
+    /// Its record, if the table has it and it is not dead: one that died may be staged again.
+    fn in_recent(&self, name: &Digest) -> Option<Location> {
+        self.recent.get(name).and_then(|location| self.only_visible(*location))
+    }
+
     fn census(&self, staged: &[Digest], segment_bytes: u32) -> Census {
         let mut census = Census {
             used_bytes: self.used_bytes,
@@ -168,7 +172,7 @@ impl Inner {
             }
         }
         // One that is not staged any more was hardened since it was looked up.
-        let waits = staged.iter().filter(|name| !self.recent.contains_key(*name));
+        let waits = staged.iter().filter(|name| self.in_recent(name).is_none());
         let waits = waits.filter_map(|name| self.staged.get(name));
         census.staged_bytes =
             waits.map(|staged| u64::from(counted_bytes(record_bytes(&staged.payload)))).sum();
@@ -272,5 +276,15 @@ mod tests {
         assert_eq!(now(store.weigh(&[digest(Domain::Data, &stale)])).unwrap().missing, 1);
         let census = now(store.census(&[name])).unwrap();
         assert_eq!((census.stored_bytes, census.staged_bytes), (u64::from(weighed.bytes[0]), 0));
+
+        // It dies, is named by the table still, and comes back.
+        now(store.flush()).unwrap();
+        now(store.begin_pass().unwrap().finish()).unwrap();
+        assert_eq!(now(store.weigh(&[name])).unwrap().missing, 1);
+        stage(&store, 5);
+        let again = now(store.weigh(&[name])).unwrap();
+        assert_eq!((&again.bytes, &again.staged), (&weighed.bytes, &vec![name]));
+        let census = now(store.census(&again.staged)).unwrap();
+        assert_eq!((census.stored_bytes, census.staged_bytes), (0, u64::from(weighed.bytes[0])));
     }
 }

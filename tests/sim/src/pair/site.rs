@@ -181,7 +181,18 @@ impl Site {
         let store = StoreConfig { segment_bytes: SEGMENT_BYTES_MIN, ..StoreConfig::new(me.0) };
         let collect = CollectConfig { fresh_percent: 20, fresh_bytes_min: 300_000, clean_percent: 60 };
         let scrub = metropod_core::ScrubConfig { every: None, ..Default::default() };
-        ArrayConfig { me, journal, store, overlay, settings: Settings::default(), collect, scrub, seed }
+        let account = metropod_core::AccountConfig { every: None };
+        ArrayConfig {
+            me,
+            journal,
+            store,
+            overlay,
+            settings: Settings::default(),
+            collect,
+            scrub,
+            account,
+            seed,
+        }
     }
 }
 
