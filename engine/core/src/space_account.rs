@@ -20,7 +20,10 @@ use crate::operation::BLOCK_BYTES;
 use crate::task::FlowError;
 
 /// Names held at a time, at 36 bytes each.
-const NAMES_MAX: usize = 2 << 20;
+const NAMES_MAX: usize = 4 << 20;
+
+/// Names wanted in a part: below what a part may have once each is there once, for parts are not all alike.
+const PART_NAMES: usize = NAMES_MAX / 8 * 5;
 
 /// Names weighed with one call, at 44 bytes each.
 const WEIGHED_AT_ONCE: usize = 64 * 1024;
@@ -72,7 +75,7 @@ pub struct SpaceAccount {
     pub reached_bytes: Option<u64>,
     /// What everything takes, at the end of the walk.
     pub census: Census,
-    /// Chunks that something reaches and that are not here.
+    /// Chunks that a volume or snapshot reaches, and nodes, that are not here.
     pub missing_chunks: u64,
 }
 
@@ -112,28 +115,37 @@ impl SpaceAccount {
 }
 
 /// A volume that reaches something.
-pub(crate) struct OwnedVolume {
+#[derive(Debug, Clone)]
+pub struct OwnedVolume {
+    /// Its pod.
     pub pod: PodId,
+    /// Its id.
     pub id: VolumeId,
+    /// What it holds now.
     pub live: Image,
     /// In the order in which they were taken.
     pub snapshots: Vec<(SnapshotId, Image)>,
 }
 
 /// Everything that reaches something, frozen at one instant.
-pub(crate) struct Owned {
-    /// Pods without volumes are among these only.
+#[derive(Debug, Clone)]
+pub struct Owned {
+    /// All pods, in order; those without volumes are among these only.
     pub pods: Vec<PodId>,
     /// Pod by pod, in their order.
     pub volumes: Vec<OwnedVolume>,
+    /// What else reaches something.
     pub held: Vec<Image>,
 }
 
-/// Counts what `owned` takes.
-pub(crate) async fn account(owned: &Owned, store: &Store) -> Result<SpaceAccount, FlowError> {
+/// Counts what `owned` takes. Not cheap: walks all maps, reads the index, and counts blocks.
+///
+/// # Panics
+/// If the volumes' pods are not in order and listed.
+pub async fn account(owned: &Owned, store: &Store) -> Result<SpaceAccount, FlowError> {
     let stats = store.stats();
     let names = (stats.chunks + stats.staged) as usize;
-    let wanted = (0..PARTS_BITS_MAX).find(|bits| names >> bits <= NAMES_MAX / 2);
+    let wanted = (0..PARTS_BITS_MAX).find(|bits| names >> bits <= PART_NAMES);
     for bits in wanted.unwrap_or(PARTS_BITS_MAX)..=PARTS_BITS_MAX {
         if let Some(mut tally) = tally(owned, store, bits, NAMES_MAX).await? {
             tally.settle(owned, store).await?;
@@ -175,10 +187,13 @@ async fn tally(
             let weights = tally.weigh(store, &digests).await?;
             for ((_, set), bytes) in batch.iter().zip(weights) {
                 tally.bytes[set.index()] += u64::from(bytes);
+                // What a round has announced and not brought yet is no damage.
+                tally.account.missing_chunks += u64::from(bytes == 0 && *set != SetId::NONE);
             }
         }
         for batch in nodes.chunks(WEIGHED_AT_ONCE) {
             let weights = tally.weigh(store, batch).await?;
+            tally.account.missing_chunks += weights.iter().filter(|bytes| **bytes == 0).count() as u64;
             tally.account.map_bytes += weights.into_iter().map(u64::from).sum::<u64>();
         }
     }
@@ -200,7 +215,6 @@ impl Tally {
     async fn weigh(&mut self, store: &Store, names: &[Digest]) -> Result<Vec<u32>, FlowError> {
         let weighed = store.weigh(names).await?;
         self.staged.extend(weighed.staged);
-        self.account.missing_chunks += weighed.missing;
         Ok(weighed.bytes)
     }
 
