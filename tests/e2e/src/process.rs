@@ -82,6 +82,16 @@ impl Process {
         &self.ready
     }
 
+    /// Memory it has, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        let kib = line.trim().trim_end_matches(" kB").parse::<u64>();
+        kib.unwrap_or_else(|error| panic!("{path} does not say VmRSS in kB: {error}")) << 10
+    }
+
     /// Whether it runs.
     pub fn is_up(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -4,7 +4,7 @@
 //! CreatePod ─► Machine::found, checkpoint ─► answered when the manifest is durable
 //! Change    ─► Submit ─► answered when applied
 //! Destroy   ─► Submit, with the pod's delay noted ─► answered when applied
-//! Freeze    ─► answered at once, nothing is written
+//! Freeze    ─► answered when what was acknowledged before is applied; nothing is written
 //! Stretch   ─► Invite frame ─► joiner: Machine::invited, checkpoint ─► InviteAnswer ─► INVITE entry ─► answered when applied
 //! ```
 
@@ -14,7 +14,7 @@ use super::Array;
 use crate::door::{Channel, Command, Effect, HostError, ManageError, Managed};
 use crate::names::Name;
 use crate::namespace::{Namespace, PodImage};
-use crate::operation::{Content, Manage, Operation, Target};
+use crate::operation::{Manage, Operation, Target};
 use crate::peer_message::SyncFrame;
 use crate::pod::{Answer, Parts, Pod, Waiting};
 use crate::task::Finished;
@@ -48,7 +48,7 @@ impl Array {
             Command::CreatePod { pod, name } => self.create_pod(now, request, pod, name),
             Command::Change { pod, change } => self.submit_change(now, request, pod, change),
             Command::Destroy { pod, target, contents } => self.destroy(now, request, pod, target, contents),
-            Command::Freeze { pod, contents } => self.freeze(now, request, pod, &contents),
+            Command::Freeze { pod, contents } => self.freeze(now, request, pod, contents),
             Command::Stretch { pod, peer } => self.stretch(request, pod, peer),
         };
         if let Err(error) = answer {
@@ -153,36 +153,6 @@ impl Array {
         self.submit_change(now, request, pod, change)
     }
 
-    fn freeze(
-        &mut self,
-        now: Time,
-        request: RequestId,
-        pod: PodId,
-        contents: &[Content],
-    ) -> Result<(), ManageError> {
-        let found = self.pods.get_mut(&pod).ok_or(ManageError::NoSuchPod)?;
-        if found.machine.serving(now) != Serving::Yes {
-            return Err(ManageError::Offline);
-        }
-        for content in contents {
-            match *content {
-                Content::Volume(id) if !found.namespace.volumes.contains_key(&id) => {
-                    return Err(ManageError::NoSuchVolume);
-                }
-                Content::Snapshot(id) if !found.namespace.snapshots.contains_key(&id) => {
-                    return Err(ManageError::NoSuchSnapshot);
-                }
-                Content::Volume(id) if found.namespace.is_in_use(id) => {}
-                Content::Snapshot(id) if found.snapshot_in_use(id) => {}
-                _ => return Err(ManageError::Destroyed),
-            }
-        }
-        let images = contents.iter().map(|content| found.image_of(*content)).collect();
-        let frozen = self.frozen.give(images);
-        self.managed(request, Ok(Managed::Images(frozen)));
-        Ok(())
-    }
-
     /// Proposes what has fallen due.
     pub(super) fn do_chores(&mut self, now: Time) {
         let pods: Vec<PodId> = self.pods.keys().copied().collect();
@@ -207,6 +177,9 @@ impl Array {
         found.catch_up.stop();
         for read in found.reads {
             self.complete(read.request, Err(HostError::NoSuchVolume));
+        }
+        for freeze in found.freezes {
+            self.managed(freeze.request, Err(ManageError::NoSuchPod));
         }
         for (request, waiting) in found.waiting {
             match waiting {

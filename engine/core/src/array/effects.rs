@@ -24,6 +24,7 @@ impl Array {
                 self.apply(now, pod);
                 self.start_receiving(now, pod);
                 self.review_reads(now, pod);
+                self.review_freezes(now, pod);
                 self.drop_let_go(pod);
             }
             self.background(now);

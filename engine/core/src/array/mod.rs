@@ -17,6 +17,7 @@ mod closing;
 mod collect;
 mod commands;
 mod effects;
+mod freezes;
 mod limits;
 mod open;
 mod pacing;

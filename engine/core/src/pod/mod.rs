@@ -30,6 +30,7 @@ use crate::layer_ids::LayerIds;
 use crate::names::{SnapshotId, VolumeId};
 use crate::namespace::{Namespace, PodImage};
 use crate::operation;
+use crate::operation::Content;
 use crate::transfer::{Begin, Common, Inbox, Touched};
 
 pub use apply::{Applied, ApplyContext, MergeRequest};
@@ -68,6 +69,15 @@ pub(crate) struct ParkedRead {
     pub position: Option<Index>,
 }
 
+/// Content that waits to be frozen for a manager.
+#[derive(Debug)]
+pub(crate) struct ParkedFreeze {
+    pub request: RequestId,
+    pub contents: Vec<Content>,
+    /// As that of a read.
+    pub position: Option<Index>,
+}
+
 /// A round that was announced and not started; what follows its announcement waits in the inbox.
 pub(crate) struct Announced {
     pub peer: ArrayId,
@@ -98,6 +108,7 @@ pub struct Pod {
     pub(crate) committed: Index,
     pub(crate) unapplied: VecDeque<Unapplied>,
     pub(crate) reads: Vec<ParkedRead>,
+    pub(crate) freezes: Vec<ParkedFreeze>,
     pub(crate) waiting: BTreeMap<RequestId, Waiting>,
     /// Bytes of hosts' writes among them.
     pub(crate) held_bytes: u64,
@@ -163,6 +174,7 @@ impl Pod {
             committed: parts.applied,
             unapplied: VecDeque::new(),
             reads: Vec::new(),
+            freezes: Vec::new(),
             waiting: BTreeMap::new(),
             held_bytes: 0,
             merging: None,

@@ -20,19 +20,30 @@ pub(crate) enum ReadGate {
 impl Pod {
     /// Decides about a read and fixes its position when that is possible (P2).
     pub(crate) fn gate(&self, now: Time, read: &mut ParkedRead) -> ReadGate {
-        if read.position.is_none() {
+        let asked = *read;
+        match self.gate_at(now, &mut read.position, |pod| pod.position_for(&asked)) {
+            ReadGate::Go => self.check_range(read).map_or_else(ReadGate::Refuse, |()| ReadGate::Go),
+            other => other,
+        }
+    }
+
+    /// Decides about what has to see entries up to a position applied, and fixes it when that is possible (P2).
+    pub(crate) fn gate_at(
+        &self,
+        now: Time,
+        position: &mut Option<Index>,
+        to_fix: impl FnOnce(&Pod) -> Index,
+    ) -> ReadGate {
+        if position.is_none() {
             match self.machine.serving(now) {
-                Serving::Yes => read.position = Some(self.position_for(read)),
+                Serving::Yes => *position = Some(to_fix(self)),
                 Serving::Held => return ReadGate::Wait,
                 Serving::Suspended => return ReadGate::Refuse(HostError::Suspended),
                 Serving::Off => return ReadGate::Refuse(HostError::Offline),
             }
         }
-        match read.position {
-            Some(position) if self.applied >= position => match self.check_range(read) {
-                Ok(()) => ReadGate::Go,
-                Err(error) => ReadGate::Refuse(error),
-            },
+        match *position {
+            Some(position) if self.applied >= position => ReadGate::Go,
             // The entry waited for may have been cut; then this array is off and says so.
             Some(_) => match self.machine.serving(now) {
                 Serving::Off => ReadGate::Refuse(HostError::Offline),
