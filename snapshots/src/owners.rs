@@ -107,14 +107,14 @@ impl Owners {
     /// What a volume holds now.
     pub fn volume(&mut self, volume: usize) -> SetId {
         let live = self.lives[volume];
-        self.intern(Box::new([live..live + 1]))
+        self.intern(std::iter::once(live..live + 1).collect())
     }
 
     /// One of a volume's snapshots.
     pub fn snapshot(&mut self, volume: usize, snapshot: usize) -> SetId {
         let owner = self.firsts[volume] + snapshot as u32;
         assert!(owner < self.lives[volume], "a volume has as many snapshots as were said");
-        self.intern(Box::new([owner..owner + 1]))
+        self.intern(std::iter::once(owner..owner + 1).collect())
     }
 
     /// Both.
@@ -136,7 +136,7 @@ impl Owners {
             None => {
                 self.rounded = true;
                 let all = self.rounded_up(&ranges);
-                self.intern(Box::new([all]))
+                self.intern(std::iter::once(all).collect())
             }
         };
         if self.unions.len() >= UNIONS_MAX {
@@ -234,12 +234,15 @@ fn merged(one: &[Range<u32>], other: &[Range<u32>]) -> Box<[Range<u32>]> {
 mod tests {
     use super::*;
 
+    /// A volume, and one of its snapshots or what it holds now.
+    type Member = (usize, Option<usize>);
+
     #[test]
     fn each_set_is_one_share_and_rounding_does_not_change_it() {
         let volumes = [(0, 3), (0, 0), (2, 2)];
         for sets_max in [usize::MAX, 0] {
             let mut owners = Owners::with_sets_max(volumes, sets_max);
-            let mut set_of = |members: &[(usize, Option<usize>)]| {
+            let mut set_of = |members: &[Member]| {
                 members.iter().fold(SetId::NONE, |set, (volume, snapshot)| {
                     let one = match snapshot {
                         Some(snapshot) => owners.snapshot(*volume, *snapshot),
@@ -248,7 +251,7 @@ mod tests {
                     owners.union(set, one)
                 })
             };
-            let cases: [(&[(usize, Option<usize>)], Share); 9] = [
+            let cases: [(&[Member], Share); 9] = [
                 (&[], Share::Held),
                 (&[(0, None)], Share::Volume(0)),
                 (&[(0, Some(1)), (0, None), (0, Some(0))], Share::Volume(0)),
