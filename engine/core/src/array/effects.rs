@@ -242,8 +242,8 @@ impl Array {
                 }
                 true
             }
-            Applied::Merge(request) => {
-                self.run_merge(pod, request);
+            Applied::Merge(requests) => {
+                requests.into_iter().for_each(|request| self.run_merge(pod, request));
                 false
             }
             Applied::Damaged => {
