@@ -179,6 +179,19 @@ impl Inner {
         is_visible
     }
 
+    /// The same for records in the order in which they lie.
+    pub(super) fn set_live_where_visible(&mut self, locations: &[Location]) {
+        let Some(marks) = &mut self.marks else { return };
+        for of_segment in locations.chunk_by(|one, next| one.segment() == next.segment()) {
+            let segment = of_segment[0].segment();
+            if self.segments.contains_key(&segment) {
+                let dead = self.dead.of(segment);
+                let alive = |location: &&Location| dead.binary_search(&location.offset()).is_err();
+                marks.set_all(segment, of_segment.iter().filter(alive));
+            }
+        }
+    }
+
     /// C3: everything that no bit was set for dies here.
     fn flip(&mut self, pass: u64, mut dying: BTreeMap<SegmentId, Dying>) -> Collected {
         let mut marks = self.marks.take().expect("a pass has marks until it is over");
