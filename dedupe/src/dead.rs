@@ -33,6 +33,11 @@ impl DeadRecords {
         list.is_some_and(|list| list.binary_search(&location.offset()).is_ok())
     }
 
+    /// Offsets of a segment's dead records, in rising order.
+    pub(crate) fn of(&self, segment: SegmentId) -> &[u32] {
+        self.segments.get(&segment).map_or(&[], Vec::as_slice)
+    }
+
     /// Adds one record; `false` if it was dead already.
     pub(crate) fn insert(&mut self, location: Location) -> bool {
         let list = self.segments.entry(location.segment()).or_default();

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use common::*;
 use metropod_dedupe::{Digest, Pass, ReadError, Store};
-use metropod_journal::media::Media;
 use metropod_journal::media::sim::{Fault, Operation, SimMedia};
+use metropod_journal::media::{Create, Media, Open};
 
 fn names(numbers: impl IntoIterator<Item = u64>) -> Vec<Digest> {
     numbers.into_iter().map(name).collect()
@@ -330,4 +330,69 @@ fn suspicion_is_counted_from_the_beginning_of_the_last_finished_pass() {
     now(store.clean(60, u64::MAX)).unwrap();
     let store = open(&media, Some(&commit(&store)));
     assert_eq!((store.stats().fresh_bytes, store.stats().passes), (rest, 1), "moving makes no garbage");
+}
+
+/// 300 chunks of which chunk 7 cannot be found by reading its segment; gives what makes it readable again.
+fn with_lost_record(media: &SimMedia) -> (Store, impl Fn()) {
+    let store = open(media, None);
+    stage_all(&store, 0..300);
+    let state = commit(&store);
+    // No segment is written to any more.
+    let store = open(media, Some(&state));
+    let location = now(store.locate(&name(7))).unwrap().unwrap();
+    let path = format!("segments/{:016x}.seg", location.segment().0);
+    let file = media.open(&path, Open { create: Create::Never, direct: false }).unwrap();
+    let length = media.len(file).unwrap();
+    let rot = move || {
+        media.rot(&path, u64::from(location.offset()), 3).unwrap();
+        media.rot(&path, length - 1, 3).unwrap();
+    };
+    rot();
+    (store, rot)
+}
+
+#[test]
+fn a_record_that_cannot_be_found_goes_with_the_last_of_its_segment() {
+    let media = SimMedia::new();
+    let (store, _) = with_lost_record(&media);
+    collect(&store, (0..300).filter(|n| *n != 7));
+    assert_eq!(store.stats().chunks, 300);
+    collect(&store, []);
+    assert_eq!((store.stats().chunks, store.stats().segments), (0, 0));
+    commit(&store);
+    assert_eq!(segment_files(&media), 0);
+}
+
+#[test]
+fn a_record_that_a_pass_could_not_find_and_that_is_readable_again_counts_once() {
+    for live in [0, 100, 300] {
+        let media = SimMedia::new();
+        let (store, heal) = with_lost_record(&media);
+        collect(&store, (0..300).filter(|n| *n != 7));
+        heal();
+        collect(&store, 0..live);
+        assert_eq!(store.stats().chunks, live);
+        let store = open(&media, Some(&commit(&store)));
+        assert_eq!(store.stats().chunks, live);
+        check_all(&store, 0..live);
+        absent(&store, live..300);
+    }
+}
+
+#[test]
+fn a_record_that_a_pass_could_not_find_and_that_is_referred_to_again_outlives_its_neighbours() {
+    for clean in [false, true] {
+        let media = SimMedia::new();
+        let (store, heal) = with_lost_record(&media);
+        collect(&store, (0..300).filter(|n| *n != 7));
+        heal();
+        stage(&store, 7);
+        now(store.flush()).unwrap();
+        if clean {
+            now(store.clean(99, u64::MAX)).unwrap();
+        }
+        (0..300).filter(|n| *n != 7).for_each(|n| replace(&store, n));
+        let store = open(&media, Some(&commit(&store)));
+        check_all(&store, 0..300);
+    }
 }

@@ -2,7 +2,10 @@
 //!
 //! Bytes: docs/format-store.md, "Footer and trailer".
 
-use super::{FOOTER_ENTRY_BYTES, RecordEntry, TRAILER_BYTES, seed, u32_at, u64_at};
+use super::{
+    FOOTER_ENTRY_BYTES, RECORD_SPAN_BYTES_MIN, RecordEntry, SEGMENT_HEADER_BYTES, TRAILER_BYTES, seed,
+    u32_at, u64_at,
+};
 use crate::digest::{DIGEST_BYTES, Digest};
 use crate::location::{Location, SegmentId};
 
@@ -67,7 +70,8 @@ pub(crate) fn decode_trailer(segment: SegmentId, length: u32, bytes: &[u8]) -> O
     (intact && end == u64::from(length)).then_some(trailer)
 }
 
-/// Reads the entries of a footer; `None` if its check fails.
+/// Reads the entries of a footer; `None` if its check fails, or if they are not records one after the other between header
+/// and footer: whoever gets them relies on their order.
 pub(crate) fn decode_footer(segment: SegmentId, trailer: &Trailer, bytes: &[u8]) -> Option<Vec<RecordEntry>> {
     let bytes = bytes.get(..trailer.entries as usize * FOOTER_ENTRY_BYTES as usize)?;
     if crc32c::crc32c_append(seed(segment), bytes) != trailer.footer_check {
@@ -80,5 +84,45 @@ pub(crate) fn decode_footer(segment: SegmentId, trailer: &Trailer, bytes: &[u8])
         let location = Location::in_segment(segment, place);
         RecordEntry { digest, location, raw_len: (place >> RAW_LENGTH_SHIFT) as u32 }
     });
-    Some(entries.collect())
+    let entries: Vec<RecordEntry> = entries.collect();
+    let mut end = SEGMENT_HEADER_BYTES;
+    for entry in &entries {
+        if entry.location.offset() < end {
+            return None;
+        }
+        end = entry.location.offset().checked_add(RECORD_SPAN_BYTES_MIN)?;
+    }
+    (end <= trailer.footer_offset || entries.is_empty()).then_some(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT: SegmentId = SegmentId(7);
+
+    fn read(offsets: &[u32]) -> Option<Vec<u32>> {
+        let footer_offset = 4096;
+        let entries = offsets.iter().map(|offset| RecordEntry {
+            digest: Digest([*offset as u8; DIGEST_BYTES]),
+            location: Location::new(SEGMENT, *offset, 100),
+            raw_len: 50,
+        });
+        let mut bytes = Vec::new();
+        encode_footer(SEGMENT, footer_offset, entries, &mut bytes);
+        let at = bytes.len() - TRAILER_BYTES as usize;
+        let trailer = decode_trailer(SEGMENT, footer_offset + bytes.len() as u32, &bytes[at..]);
+        let entries = decode_footer(SEGMENT, &trailer.expect("it was encoded"), &bytes)?;
+        Some(entries.iter().map(|entry| entry.location.offset()).collect())
+    }
+
+    #[test]
+    fn a_footer_lists_records_one_after_the_other_or_is_none() {
+        for right in [&[][..], &[64], &[64, 192, 4096 - 64]] {
+            assert_eq!(read(right).as_deref(), Some(right));
+        }
+        for wrong in [&[0][..], &[192, 64], &[64, 64], &[64, 64 + 16], &[4096 - 16], &[64, 8192]] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
 }

@@ -167,6 +167,7 @@ impl Inner {
             segment.records += 1;
             segment.live_records += 1;
             segment.live_bytes += u64::from(placed.location.length_max());
+            self.live_bytes += u64::from(placed.location.length_max());
             segment.live_raw_bytes += u64::from(placed.raw_len);
         }
         for placed in &active.placed[active.hardened..] {

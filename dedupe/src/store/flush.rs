@@ -32,6 +32,7 @@ impl Inner {
             let dead = self.dead.count(segment.id);
             assert_eq!(segment.live_records + dead, segment.records, "a record is live or dead");
         }
+        self.prove_sums();
         self.generation += 1;
         State {
             array,

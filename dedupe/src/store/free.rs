@@ -44,8 +44,10 @@ impl Inner {
     pub(super) fn deduct(&mut self, segment: SegmentId, records: u32, bytes: u64, raw_bytes: u64) {
         if let Some(segment) = self.segments.get_mut(&segment) {
             assert!(records <= segment.live_records, "a record dies once");
+            let bytes = bytes.min(segment.live_bytes);
             segment.live_records -= records;
-            segment.live_bytes = segment.live_bytes.saturating_sub(bytes);
+            segment.live_bytes -= bytes;
+            self.live_bytes -= bytes;
             segment.live_raw_bytes = segment.live_raw_bytes.saturating_sub(raw_bytes);
         }
     }
@@ -64,12 +66,15 @@ impl Inner {
         if !is_empty || self.open.contains(&segment) {
             return;
         }
-        self.segments.remove(&segment);
+        let freed = self.segments.remove(&segment);
+        // What the lengths of its records, which its locations round up, have left.
+        self.live_bytes -= freed.map_or(0, |segment| segment.live_bytes);
         self.unloaded.remove(&segment);
         self.dead.forget(segment);
         self.dead_changed.remove(&segment);
         // The next state is the first that does not name it.
         self.obsolete.push((self.generation + 1, segment_path(segment)));
+        self.freed_segments += 1;
     }
 }
 

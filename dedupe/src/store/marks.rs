@@ -48,11 +48,19 @@ impl Marks {
 
     /// The record lives.
     pub(super) fn set(&mut self, location: Location) {
-        if self.may_die(location)
-            && self.live.set(location, &self.limits)
-            && let Some(late) = &mut self.late
-        {
-            late.push(location);
+        self.set_all(location.segment(), std::iter::once(&location));
+    }
+
+    /// These records of one segment live.
+    pub(super) fn set_all<'a>(&mut self, segment: SegmentId, locations: impl Iterator<Item = &'a Location>) {
+        let Some(limit) = self.limits.get(&segment) else { return };
+        let bits = self.live.of(segment, limit.length);
+        for location in locations.filter(|location| location.offset() < limit.length) {
+            if bits.set(*location)
+                && let Some(late) = &mut self.late
+            {
+                late.push(*location);
+            }
         }
     }
 
@@ -68,7 +76,7 @@ impl Marks {
     /// Marks a node as walked; `false` if it was before.
     pub(super) fn visit(&mut self, digest: &Digest, found: Option<Location>) -> bool {
         match found.filter(|found| self.may_die(*found)) {
-            Some(found) => self.visited.set(found, &self.limits),
+            Some(found) => self.visited.of(found.segment(), self.length_of(found.segment())).set(found),
             None => self.visited_young.insert(*digest),
         }
     }
@@ -87,6 +95,10 @@ impl Marks {
         self.late.take().expect("marks are watched before the dead are listed")
     }
 
+    fn length_of(&self, segment: SegmentId) -> u32 {
+        self.limits.get(&segment).map_or(0, |limit| limit.length)
+    }
+
     fn may_die(&self, location: Location) -> bool {
         self.limits.get(&location.segment()).is_some_and(|limit| location.offset() < limit.length)
     }
@@ -103,18 +115,12 @@ struct SegmentBits {
 }
 
 impl Bits {
-    /// `false` if it was set before.
-    fn set(&mut self, location: Location, limits: &BTreeMap<SegmentId, Limit>) -> bool {
-        let bits = self.segments.entry(location.segment()).or_insert_with(|| {
-            let length = limits.get(&location.segment()).map_or(0, |limit| limit.length);
+    /// Those of a segment of this length.
+    fn of(&mut self, segment: SegmentId, length: u32) -> &mut SegmentBits {
+        self.segments.entry(segment).or_insert_with(|| {
             let slots = length.div_ceil(RECORD_SPAN_BYTES_MIN);
             SegmentBits { words: vec![0; slots.div_ceil(64) as usize].into_boxed_slice(), count: 0 }
-        });
-        let (word, mask) = place(location);
-        let was_clear = bits.words[word] & mask == 0;
-        bits.words[word] |= mask;
-        bits.count += u32::from(was_clear);
-        was_clear
+        })
     }
 
     fn clear(&mut self, location: Location) {
@@ -136,6 +142,17 @@ impl Bits {
 
     fn count(&self, segment: SegmentId) -> u32 {
         self.segments.get(&segment).map_or(0, |bits| bits.count)
+    }
+}
+
+impl SegmentBits {
+    /// `false` if it was set before.
+    fn set(&mut self, location: Location) -> bool {
+        let (word, mask) = place(location);
+        let was_clear = self.words[word] & mask == 0;
+        self.words[word] |= mask;
+        self.count += u32::from(was_clear);
+        was_clear
     }
 }
 

@@ -191,6 +191,10 @@ struct Inner {
     placed_bytes: u64,
     /// What the segment files take.
     used_bytes: u64,
+    /// Sum over all segments, kept because it is asked for often.
+    live_bytes: u64,
+    /// Segments among `obsolete`.
+    freed_segments: u64,
     recent: FxHashMap<Digest, Location>,
     /// Newest first.
     runs: Arc<Vec<Arc<Run>>>,
@@ -279,6 +283,8 @@ impl Store {
         let mut inner = self.lock();
         let due = |entry: &mut (u64, String)| entry.0 <= state.generation;
         let paths: Vec<(u64, String)> = inner.obsolete.extract_if(.., due).collect();
+        inner.freed_segments -=
+            paths.iter().filter(|(_, path)| segment_of_path(path).is_some()).count() as u64;
         inner.count_used(self.shared.config.segment_bytes);
         drop(inner);
         for (_, path) in paths {

@@ -133,6 +133,7 @@ impl Inner {
                 segment.live_bytes = u64::from(segment.length);
             }
         }
+        self.live_bytes = self.segments.values().map(|segment| segment.live_bytes).sum();
     }
 }
 
@@ -172,6 +173,7 @@ async fn set_leftovers_aside(
     let from = state.generation + 1;
     inner.next_segment = survey.next;
     inner.incomplete = survey.incomplete;
+    inner.freed_segments = survey.leftovers.len() as u64;
     inner.obsolete.extend(survey.leftovers.into_iter().map(|id| (from, segment_path(id))));
     let named: BTreeMap<RunId, ()> = state.runs.iter().map(|run| (run.id, ())).collect();
     for name in io.list(RUN_DIR).await? {

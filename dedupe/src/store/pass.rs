@@ -179,6 +179,19 @@ impl Inner {
         is_visible
     }
 
+    /// The same for records in the order in which they lie.
+    pub(super) fn set_live_where_visible(&mut self, locations: &[Location]) {
+        let Some(marks) = &mut self.marks else { return };
+        for of_segment in locations.chunk_by(|one, next| one.segment() == next.segment()) {
+            let segment = of_segment[0].segment();
+            if self.segments.contains_key(&segment) {
+                let dead = self.dead.of(segment);
+                let alive = |location: &&Location| dead.binary_search(&location.offset()).is_err();
+                marks.set_all(segment, of_segment.iter().filter(alive));
+            }
+        }
+    }
+
     /// C3: everything that no bit was set for dies here.
     fn flip(&mut self, pass: u64, mut dying: BTreeMap<SegmentId, Dying>) -> Collected {
         let mut marks = self.marks.take().expect("a pass has marks until it is over");
@@ -221,19 +234,34 @@ impl Inner {
         let known = marks.live_records(segment) + dead_before + offsets.len() as u32;
         self.dead.extend(segment, &offsets);
         self.dead_changed.insert(segment);
+        self.count_found(segment, known.saturating_sub(limit.records));
         self.deduct(segment, offsets.len() as u32, bytes, raw_bytes);
-        self.forget_lost(segment, limit.records.saturating_sub(known));
+        if marks.live_records(segment) == 0 {
+            self.forget_lost(segment, limit);
+        }
         collected.dead_chunks += offsets.len() as u64;
         collected.dead_bytes += bytes;
         self.free_if_empty(segment);
     }
 
-    /// Records whose very headers are damaged, and to which nothing refers, are not counted any more.
-    fn forget_lost(&mut self, segment: SegmentId, lost: u32) {
+    /// More records are found than the state told: they count before they die.
+    fn count_found(&mut self, segment: SegmentId, found: u32) {
         if let Some(segment) = self.segments.get_mut(&segment) {
-            let lost = lost.min(segment.live_records);
-            segment.records -= lost;
-            segment.live_records -= lost;
+            segment.records += found;
+            segment.live_records += found;
+        }
+    }
+
+    /// Records whose very headers are damaged, and to which nothing refers, count no more, once nothing else in the segment
+    /// lives and none was added: then they go with it. Earlier they might be readable again and be referred to by a dedupe
+    /// hit, and a segment in which less is counted than lives is freed too early.
+    fn forget_lost(&mut self, segment: SegmentId, limit: &Limit) {
+        if let Some(segment) = self.segments.get_mut(&segment)
+            && segment.records == limit.records
+            && !self.open.contains(&segment.id)
+        {
+            segment.records -= segment.live_records;
+            segment.live_records = 0;
         }
     }
 }

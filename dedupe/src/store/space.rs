@@ -3,6 +3,7 @@
 //! - W1: no segment is begun beyond the capacity. The reserve is left by whoever takes data in ([`Store::room`]), so that what
 //!   was taken in can always be written, nodes can be folded and survivors moved: without that nothing could be freed.
 //! - W2: a freed segment counts until its file is removed: only then is its space the device's again.
+//! - W3: whoever takes data in asks for each request, so the sums are kept and not made anew; a flush proves them.
 
 use metropod_journal::media::{Cause, Doing, MediaError};
 
@@ -65,7 +66,7 @@ impl StoreConfig {
 }
 
 impl Store {
-    /// What the segment files take now. Costs a look at each segment.
+    /// What the segment files take now. Cheap to ask.
     pub fn space(&self) -> Space {
         let inner = self.lock();
         let config = &self.shared.config;
@@ -74,7 +75,7 @@ impl Store {
             capacity_bytes: config.capacity_bytes,
             reserve_bytes: config.reserve_bytes(),
             freed_bytes: inner.freed_bytes(config.segment_bytes),
-            live_bytes: inner.segments.values().map(|segment| segment.live_bytes).sum(),
+            live_bytes: inner.live_bytes,
             fresh_bytes: inner.fresh_bytes,
         }
     }
@@ -120,8 +121,18 @@ impl Inner {
         self.used_bytes = closed + open + self.freed_bytes(segment_bytes);
     }
 
+    /// W3.
+    pub(super) fn prove_sums(&self) {
+        let live_bytes: u64 = self.segments.values().map(|segment| segment.live_bytes).sum();
+        assert_eq!(
+            self.live_bytes, live_bytes,
+            "what lives is counted where it is written and where it dies"
+        );
+        let freed = self.obsolete.iter().filter(|(_, path)| segment_of_path(path).is_some()).count() as u64;
+        assert_eq!(self.freed_segments, freed, "a segment is freed once and removed once");
+    }
+
     pub(super) fn freed_bytes(&self, segment_bytes: u32) -> u64 {
-        let freed = self.obsolete.iter().filter(|(_, path)| segment_of_path(path).is_some()).count();
-        freed as u64 * u64::from(segment_bytes)
+        self.freed_segments * u64::from(segment_bytes)
     }
 }

@@ -22,6 +22,12 @@ const NAMES_MAX: usize = 4 << 20;
 /// Names looked at under one lock.
 const NAMES_AT_ONCE: usize = 256;
 
+/// Locations gathered before they are marked.
+const FOUND_MAX: usize = 64 << 10;
+
+/// Locations marked under one lock.
+const LOCATIONS_AT_ONCE: usize = 1024;
+
 /// Pages read with one call.
 const PAGES_AT_ONCE: u32 = 64;
 
@@ -82,13 +88,13 @@ impl Store {
         met: &mut [u64],
     ) -> Result<Vec<(Digest, Location)>, PassError> {
         let mut doubtful = Vec::new();
+        let mut found: Vec<Location> = Vec::new();
         let mut at = 0;
         let mut page = 0;
         while let Some(pages) = run.pages_with(page, names, PAGES_AT_ONCE) {
             page = pages.end;
             let bytes = run.read_pages(&self.shared.io, pages.start, pages.end - pages.start).await;
             let bytes = bytes.map_err(|fault| self.index_fault(fault))?;
-            let mut found: Vec<Location> = Vec::new();
             for (number, bytes) in pages.zip(bytes.chunks_exact(PAGE_BYTES)) {
                 let count = check_page(run.record.id, number, bytes);
                 let count = count.ok_or_else(|| self.index_fault(RunFault::Damaged))?;
@@ -108,15 +114,22 @@ impl Store {
                     }
                 }
             }
-            for batch in found.chunks(NAMES_AT_ONCE) {
-                let mut inner = self.lock();
-                // One that was superseded since has a successor, which was born since.
-                for location in batch {
-                    inner.set_live_if_visible(*location);
-                }
+            if found.len() >= FOUND_MAX {
+                self.set_live_sorted(&mut found);
             }
         }
+        self.set_live_sorted(&mut found);
         Ok(doubtful)
+    }
+
+    /// Marks records in the order in which they lie, so that what is known of a segment is looked up once for many.
+    fn set_live_sorted(&self, found: &mut Vec<Location>) {
+        found.sort_unstable();
+        for batch in found.chunks(LOCATIONS_AT_ONCE) {
+            // One that was superseded since has a successor, which was born since.
+            self.lock().set_live_where_visible(batch);
+        }
+        found.clear();
     }
 
     pub(super) fn index_fault(&self, fault: RunFault) -> PassError {
@@ -142,6 +155,10 @@ impl From<LookupFault> for PassError {
 impl Wanted {
     /// Takes over what another call has left.
     pub(super) fn add(&mut self, mut other: Wanted) {
+        // Appended is the shorter one: nearly always this one is empty, and the other has millions.
+        if self.names.len() < other.names.len() {
+            std::mem::swap(&mut self.names, &mut other.names);
+        }
         self.names.append(&mut other.names);
         self.missing += other.missing;
     }

@@ -26,6 +26,12 @@ const OPERATION_BYTES: u64 = 512;
 /// What a block's name and the form of its payload take, in bytes.
 const PIECE_BYTES: u64 = 36;
 
+/// Length of a tag and a range, in bytes.
+const RANGE_BYTES: usize = 1 + 3 * size_of::<u64>();
+
+/// Length of what stands before a payload, in bytes.
+const PAYLOAD_HEADER_BYTES: usize = size_of::<u8>() + size_of::<u16>();
+
 /// Largest host write in one entry, in bytes; longer ones are split before they come here.
 pub const WRITE_BYTES_MAX: u64 = 768 << 10;
 
@@ -75,8 +81,10 @@ pub enum Operation {
 impl Operation {
     /// Descriptor and attachment.
     pub fn encode(&self) -> (Bytes, Bytes) {
-        let mut out = BytesMut::new();
-        let mut attachment = BytesMut::new();
+        // The log and the store hold both for long: no room is left in them (a buffer that grows is up to twice as long).
+        let (descriptor_bytes, attachment_bytes) = self.encoded_bytes();
+        let mut out = BytesMut::with_capacity(descriptor_bytes);
+        let mut attachment = BytesMut::with_capacity(attachment_bytes);
         match self {
             Operation::Write { volume, offset, length, pieces } => {
                 put_range(&mut out, 1, *volume, *offset, *length);
@@ -133,6 +141,22 @@ impl Operation {
             Piece::Partial(bytes) => 1 + bytes.len() as u64,
         };
         OPERATION_BYTES + pieces.iter().map(bytes).sum::<u64>()
+    }
+
+    /// Lengths of descriptor and attachment, in bytes; those of a management request are small and not foreseen.
+    fn encoded_bytes(&self) -> (usize, usize) {
+        let pieces: &[Piece] = match self {
+            Operation::Write { pieces, .. } => pieces,
+            Operation::Zero { .. } => &[],
+            Operation::Manage(_) => return (0, 0),
+        };
+        pieces.iter().fold((RANGE_BYTES, 0), |(descriptor, attachment), piece| match piece {
+            Piece::Zero => (descriptor + 1, attachment),
+            Piece::Data { digest, payload } => {
+                (descriptor + 1 + digest.0.len(), attachment + PAYLOAD_HEADER_BYTES + payload.bytes.len())
+            }
+            Piece::Partial(bytes) => (descriptor + 1 + bytes.len(), attachment),
+        })
     }
 
     /// Volume and byte range of block content that a host's operation changes.
@@ -281,6 +305,28 @@ mod tests {
         let (descriptor, attachment) = operation.encode();
         assert_eq!(touches(&descriptor), Some((VolumeId(9), 3584, 5120)));
         assert_eq!(Operation::decode(descriptor, attachment), Ok(operation));
+    }
+
+    #[test]
+    fn an_encoded_write_takes_no_more_memory_than_its_bytes() {
+        let block = |number: u64| {
+            let bytes = Bytes::from(vec![number as u8; 300 + 17 * number as usize]);
+            let payload = Payload { form: Form::Lz4, raw_len: BLOCK_BYTES as u32, bytes };
+            Piece::Data { digest: Digest([number as u8; 32]), payload }
+        };
+        for count in [1, 2, 5, 16, 33, 100, WRITE_BYTES_MAX / BLOCK_BYTES - 2] {
+            let mut pieces: Vec<Piece> = (0..count).map(block).collect();
+            pieces.extend([Piece::Zero, Piece::Partial(Bytes::from(vec![1; 512]))]);
+            let length = (count + 1) * BLOCK_BYTES + 512;
+            let operation = Operation::Write { volume: VolumeId(9), offset: 0, length, pieces };
+            let (descriptor, attachment) = operation.encode();
+            assert_eq!(Operation::decode(descriptor.clone(), attachment.clone()), Ok(operation));
+            for bytes in [descriptor, attachment] {
+                let length = bytes.len();
+                let held = bytes.try_into_mut().expect("nobody else has it").capacity();
+                assert_eq!(held, length, "{count} blocks");
+            }
+        }
     }
 
     #[test]

@@ -213,3 +213,15 @@ fn entries_that_wait_for_old_content_are_not_written_again() {
     assert!(entries > 30_000, "the journal was pressed");
     assert!(bytes < entries * 400, "{bytes} bytes appended for {entries} entries");
 }
+
+#[test]
+fn old_content_is_read_for_many_entries_at_a_time() {
+    let mut world = World::new(Span::millis(1));
+    (world.zeroes, world.depth) = (true, 64);
+    let applied = |world: &World| world.array.pod(POD).expect("the pod is there").applied().0;
+    let before = applied(&world);
+    world.write_for(Span::millis(1_000));
+    let entries = applied(&world) - before;
+    println!("{entries} entries applied in a second, each of which needs a read of 2 ms");
+    assert!(entries > 500 * 8, "{entries} entries");
+}

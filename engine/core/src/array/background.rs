@@ -20,7 +20,7 @@ use super::{Array, DESTAGE_BYTES};
 use crate::catchup::{CatchUp, Flipping};
 use crate::checkpoint::{self, Checkpointed, Draft, PodDraft};
 use crate::door::{Alarm, Effect, Managed};
-use crate::pod::{ApplyContext, MergeRequest};
+use crate::pod::MergeRequest;
 use crate::task::{Finished, FlowError, Task, WaitsFor};
 
 /// State of the background flows.
@@ -189,15 +189,12 @@ impl Array {
         self.background.merging -= 1;
         let Some(found) = self.pods.get_mut(&pod) else { return };
         match result {
-            Ok(whole) => {
-                let context = ApplyContext { store: &self.store, nodes: &self.nodes };
-                if let Some(applied) = found.apply_merged(&context, number, whole) {
-                    self.after_apply(now, pod, applied);
-                }
-            }
+            Ok(whole) => found.merge_done(number, whole),
             Err(error) => {
-                self.alarm_of_chunk(error);
-                self.damaged(now, pod, Alarm::FlowFailed { flow: "merge" });
+                if found.merge_failed(number) {
+                    self.alarm_of_chunk(error);
+                    self.damaged(now, pod, Alarm::FlowFailed { flow: "merge" });
+                }
             }
         }
         self.touched.insert(pod);

@@ -15,6 +15,9 @@ use crate::operation;
 use crate::peer_message::SyncFrame;
 use crate::pod::{Applied, ApplyContext, Unapplied, Waiting};
 
+/// Applied entries let go of at a time.
+const DROP_ENTRIES: u64 = 64;
+
 impl Array {
     /// Drains every touched machine, applies what is committed, and starts what is due (A1).
     pub(super) fn pump(&mut self, now: Time) {
@@ -221,8 +224,20 @@ impl Array {
             let context = ApplyContext { store: &self.store, nodes: &self.nodes };
             let applied = found.apply_next(&context);
             if !self.after_apply(now, pod, applied) {
-                return;
+                break;
             }
+        }
+        self.drop_applied(now, pod);
+    }
+
+    /// Entries that are applied and that nobody lacks are let go of in memory, long before a checkpoint contains them: the
+    /// journal has them, for a restart.
+    fn drop_applied(&mut self, now: Time, pod: PodId) {
+        let Some(found) = self.pods.get(&pod) else { return };
+        let held = found.applied.0.saturating_sub(found.machine.base().index.0);
+        if held >= DROP_ENTRIES && found.machine.nobody_lacks_committed() {
+            let through = found.applied;
+            self.step_pod(now, pod, MachineInput::Trim { through });
         }
     }
 
@@ -242,8 +257,8 @@ impl Array {
                 }
                 true
             }
-            Applied::Merge(request) => {
-                self.run_merge(pod, request);
+            Applied::Merge(requests) => {
+                requests.into_iter().for_each(|request| self.run_merge(pod, request));
                 false
             }
             Applied::Damaged => {

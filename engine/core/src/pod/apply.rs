@@ -7,6 +7,7 @@ use metropod_dedupe::{Domain, Reduced, Store, verify_blocks};
 use metropod_protocol::{Body, Entry, Index, RequestId};
 use metropod_snapshots::{Nodes, Slot};
 
+use super::merges::blocks_in_part;
 use super::{Pod, Waiting};
 use crate::fetch::Fetch;
 use crate::names::VolumeId;
@@ -26,7 +27,7 @@ pub struct ApplyContext<'a> {
 
 /// Blocks of the next entry that must be read and merged before it can be applied.
 pub struct MergeRequest {
-    /// Names the request (P3).
+    /// Names the request.
     pub number: u64,
     /// Each block with where its old content is and the bytes to lay over it.
     pub blocks: Vec<MergeBlock>,
@@ -50,8 +51,8 @@ pub enum Applied {
     Idle,
     /// An entry was applied; a request of this array is answered.
     Entry(Option<(RequestId, Answer)>),
-    /// A merge is needed first.
-    Merge(MergeRequest),
+    /// The next entry waits for a merge; these are to be begun.
+    Merge(Vec<MergeRequest>),
     /// The entry's content does not match its digests (P4).
     Damaged,
 }
@@ -59,13 +60,16 @@ pub enum Applied {
 impl Pod {
     /// Applies the next committed entry, if that is possible now.
     pub(crate) fn apply_next(&mut self, context: &ApplyContext<'_>) -> Applied {
-        if self.damaged || self.merging.is_some() || self.applied >= self.committed {
+        if self.damaged || self.applied >= self.committed {
             return Applied::Idle;
         }
         if self.freeze_wanted.is_some_and(|(_, at)| at == self.applied) {
             return Applied::Idle;
         }
         let next = self.applied.next();
+        if self.merges.is_running(next) {
+            return Applied::Merge(self.merge_ahead(context));
+        }
         let entry = self.machine.entry(next).expect("committed entries after `applied` are held").clone();
         let operation = if self.is_sound(next) { self.operation_of(&entry) } else { Err(()) };
         match operation {
@@ -78,31 +82,7 @@ impl Pod {
         }
     }
 
-    /// Goes on after a merge: the entry that asked for it is applied with whole blocks.
-    pub(crate) fn apply_merged(
-        &mut self,
-        context: &ApplyContext<'_>,
-        number: u64,
-        whole: Vec<(u64, Reduced)>,
-    ) -> Option<Applied> {
-        if self.merging != Some(number) {
-            return None;
-        }
-        self.merging = None;
-        let entry = self.machine.entry(self.applied.next()).expect("the entry being merged is held").clone();
-        let Ok(Some(operation)) = self.operation_of(&entry) else {
-            return Some(Applied::Damaged);
-        };
-        if let Some((volume, offset, length)) = operation.touches() {
-            self.place_whole(context.store, volume, &operation, offset, length);
-            for (block, reduced) in whole {
-                self.place(context.store, volume, block, reduced);
-            }
-        }
-        Some(Applied::Entry(self.advance(&entry, None)))
-    }
-
-    fn operation_of(&self, entry: &Entry) -> Result<Option<Operation>, ()> {
+    pub(super) fn operation_of(&self, entry: &Entry) -> Result<Option<Operation>, ()> {
         let Body::Operation { descriptor, attachment } = &entry.body else { return Ok(None) };
         let operation = Operation::decode(descriptor.clone(), attachment.clone()).map_err(|_| ())?;
         Ok(Some(operation))
@@ -159,25 +139,30 @@ impl Pod {
             return Applied::Entry(self.advance(entry, None));
         };
         // A write that was ordered behind an eradication or truncation finds nothing to change, on either array alike.
-        let fits = self
-            .namespace
-            .volumes
-            .get(&volume)
-            .is_some_and(|found| offset.checked_add(length).is_some_and(|end| end <= found.size_bytes));
-        if !fits {
+        if !self.fits(volume, offset, length) {
             return Applied::Entry(self.advance(entry, None));
         }
-        let blocks = self.merge_blocks(context.nodes, volume, &operation, offset, length);
-        if !blocks.is_empty() {
-            self.merge_number += 1;
-            self.merging = Some(self.merge_number);
-            return Applied::Merge(MergeRequest { number: self.merge_number, blocks });
+        let mut merged = Vec::new();
+        if blocks_in_part(offset, length).is_some() {
+            match self.merges.take(entry.index) {
+                Some(whole) => merged = whole,
+                None => return Applied::Merge(self.merge_ahead(context)),
+            }
         }
         self.place_whole(context.store, volume, &operation, offset, length);
+        for (block, reduced) in merged {
+            self.place(context.store, volume, block, reduced);
+        }
         Applied::Entry(self.advance(entry, None))
     }
 
-    fn merge_blocks(
+    /// Whether the range lies in the volume as it is now.
+    pub(super) fn fits(&self, volume: VolumeId, offset: u64, length: u64) -> bool {
+        let found = self.namespace.volumes.get(&volume);
+        found.is_some_and(|found| offset.checked_add(length).is_some_and(|end| end <= found.size_bytes))
+    }
+
+    pub(super) fn merge_blocks(
         &self,
         nodes: &Nodes<Store>,
         volume: VolumeId,
@@ -254,6 +239,7 @@ impl Pod {
             "P1: in order, committed only"
         );
         self.applied = entry.index;
+        self.merges.passed(entry.index);
         while self.unapplied.front().is_some_and(|front| front.index <= entry.index) {
             self.unapplied.pop_front();
         }
@@ -301,5 +287,30 @@ fn shares_to_merge(
             found.into_iter().map(|share| (0, share)).collect()
         }
         _ => shares(offset, length).enumerate().filter(|(_, (_, share))| !share.is_whole()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_merged_is_what_a_range_covers_in_part() {
+        let step = BLOCK_BYTES / 8;
+        for (offset, length) in
+            (0..24).flat_map(|first| (1..24).map(move |count| (first * step, count * step)))
+        {
+            let mut expected = blocks_in_part(offset, length).unwrap_or_default();
+            expected.dedup();
+            let pieces = shares(offset, length).map(|_| Piece::Zero).collect();
+            for operation in [
+                Operation::Zero { volume: VolumeId(1), offset, length },
+                Operation::Write { volume: VolumeId(1), offset, length, pieces },
+            ] {
+                let merged = shares_to_merge(&operation, offset, length);
+                let blocks: Vec<u64> = merged.into_iter().map(|(_, (block, _))| block).collect();
+                assert_eq!(blocks, expected, "{offset}+{length}");
+            }
+        }
     }
 }

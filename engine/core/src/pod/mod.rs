@@ -8,7 +8,7 @@
 //! - P1: `applied ≤ committed ≤ log end`; only committed entries reach maps and namespace, in log order.
 //! - P2: a read fixes its position only while the machine says that it may serve, and is answered once every
 //!   overlapping entry that was in the log at that instant is applied.
-//! - P3: at most one merge flow runs per pod; what it was asked for is named by `merge_number`.
+//! - P3: old content of blocks that are covered in part is read ahead by flows (`merges`); applying keeps to the log's order.
 //! - P4: a pod whose apply met damage applies nothing more until a restart, or until its peer has brought it level: wrong
 //!   data is never served.
 
@@ -16,6 +16,7 @@ mod apply;
 mod chores;
 mod lifecycle;
 mod manage;
+mod merges;
 mod reads;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -35,6 +36,7 @@ use crate::transfer::{Begin, Common, Inbox, Touched};
 
 pub use apply::{Applied, ApplyContext, MergeRequest};
 pub use manage::Answer;
+use merges::Merges;
 pub(crate) use reads::ReadGate;
 
 /// A frozen point that a peer left behind is known to have.
@@ -112,8 +114,7 @@ pub struct Pod {
     pub(crate) waiting: BTreeMap<RequestId, Waiting>,
     /// Bytes of hosts' writes among them.
     pub(crate) held_bytes: u64,
-    pub(crate) merging: Option<u64>,
-    pub(crate) merge_number: u64,
+    pub(crate) merges: Merges,
     pub(crate) damaged: bool,
     /// Entries up to here hold what their digests say, but for `unsound`.
     pub(crate) verified: Index,
@@ -177,8 +178,7 @@ impl Pod {
             freezes: Vec::new(),
             waiting: BTreeMap::new(),
             held_bytes: 0,
-            merging: None,
-            merge_number: 0,
+            merges: Merges::default(),
             damaged: false,
             verified: parts.applied,
             unsound: None,
@@ -253,7 +253,7 @@ impl Pod {
         self.applied = applied;
         self.committed = self.committed.max(applied);
         self.unapplied.retain(|entry| entry.index > applied);
-        self.merging = None;
+        self.merges.forget_all(applied);
         (self.verified, self.unsound) = (applied, None);
     }
 

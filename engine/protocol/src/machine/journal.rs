@@ -5,6 +5,7 @@
 //!   completion.
 
 use crate::api::Effect;
+use crate::config::Configuration;
 use crate::durable::{DurableRecord, DurableState, HistoryItem, OutOfSync};
 use crate::entry::{Body, Entry};
 use crate::ids::{ArrayId, Chain, Incarnation, Index, Position, RequestId, Ticket, Time};
@@ -186,6 +187,14 @@ impl Machine {
             through = through.min(needed);
         }
         through.max(self.log.base().index)
+    }
+
+    /// Whether no other array lacks an entry that is committed here, or will: there is no other, or both are members and
+    /// commit nothing that is not durable on both. Then what is applied need not be held, also before a manifest contains it.
+    pub fn nobody_lacks_committed(&self) -> bool {
+        let me = self.setup.me;
+        let in_pair = |newest: &Configuration| newest.members.is_pair() && newest.members.contains(me);
+        self.out_of_sync.is_none() && (self.setup.peer.is_none() || self.newest_known().is_some_and(in_pair))
     }
 
     /// State for a manifest with [`Machine::base_for`] these as its base.
