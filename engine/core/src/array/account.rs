@@ -23,7 +23,7 @@ use crate::space_account::{Owned, OwnedVolume, SpaceAccount, account};
 use crate::task::{Finished, FlowError};
 
 /// A walk rests so many times as long as it took.
-const REST_FACTOR: u64 = 20;
+const REST_FACTOR: u64 = 100;
 
 /// Time between walks of [`AccountConfig::default`]: a quarter of an hour.
 const EVERY_DEFAULT: Span = Span::millis(15 * 60 * 1_000);

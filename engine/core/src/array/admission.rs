@@ -281,7 +281,9 @@ impl Array {
     /// Whether it is time for an entry of this cost; then it is charged.
     fn pace(&mut self, now: Time, cost: u64) -> bool {
         let [journal, entries, staged] = self.gauges();
-        if [journal, entries, staged].iter().all(|gauge| gauge.is_calm()) {
+        // Space that is used up keeps writes alone from going on, see `has_place`.
+        let space = self.collection.levels.map(|levels| levels.gauge(self.available_bytes()));
+        if [journal, entries, staged].iter().chain(&space).all(|gauge| gauge.is_calm()) {
             self.admission.pacer.forget(now);
             return true;
         }
@@ -289,8 +291,9 @@ impl Array {
             return false;
         }
         let (checkpoint, destage) = (&self.background.checkpoint_stage, &self.background.destage_stage);
+        let space = space.map(|space| (space, &self.collection.stage, cost));
         let charged = [(journal, checkpoint, cost), (entries, checkpoint, 1), (staged, destage, cost)];
-        self.admission.pacer.charge(now, &charged);
+        self.admission.pacer.charge(now, charged.into_iter().chain(space));
         true
     }
 

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! Idle ── due, nothing in the way ──► Marking ── marked ──► Draining ── readers of before gone ──► Cleaning ──┐
-//!   ▲                                    │ failed                                  ▲                   │ freed │ failed
-//!   │                                    ▼                                         └── more ── Settling ◄─────┤
-//!   └──────────────────────────────────── rests ◄──────────────────────────────────── checkpoint ──┘ ◄────────┘
+//!  ▲ └─────── little is free, and of what passes found dead some is left to clean ────────────────────►│ ▲     │
+//!  │                                     │ failed                                                freed │ │     │ failed
+//!  │                                     ▼                                             Settling ◄──────┘ │     │
+//!  └──────────────────────────────────── rests ◄────────────────────────────── checkpoint ─┘ └── more ───┘     │
+//!                                          ▲───────────────────────────────────────────────────────────────────┘
 //! ```
 //! - L1: whatever somebody may still name is reached from the roots taken in the step in which the pass begins: live maps,
 //!   snapshots, fork points, images about to be flipped to, rounds at both their ends, frozen content that was given out.
@@ -14,17 +16,18 @@
 //! - L4: what was freed is the device's again once a checkpoint is durable; cleaning goes on after it, so that what it
 //!   writes never takes more than there is.
 //! - L5: while there is room, passes take at most [`REST_FACTOR`]⁻¹ of the time.
+//! - L6: with a bound, cleaning keeps more free than comes in until the next cleaning has given something back (levels.rs).
 
-use metropod_dedupe::{Collected, Pass, Space, Store};
+use metropod_dedupe::{Collected, Pass, Store};
 use metropod_protocol::{RequestId, Span, Time};
-use metropod_snapshots::{Image, mark_reachable};
+use metropod_snapshots::mark_reachable;
 
 use super::Array;
+use super::levels::{Levels, slack};
+use super::pacing::Stage;
 use super::retry::Kind;
-use crate::catchup::CatchUp;
-use crate::checkpoint::images_of;
 use crate::door::{ManageError, Managed};
-use crate::pod::{Answer, Pod};
+use crate::pod::Answer;
 use crate::task::{Finished, FlowError};
 
 /// A pass rests so many times as long as it took.
@@ -89,6 +92,8 @@ pub struct CollectCounts {
 /// What a call of the collector's second half did.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Swept {
+    /// Segments of which more lives were left, in percent.
+    percent: u32,
     collected: Option<Collected>,
     moved_bytes: u64,
     segments: u64,
@@ -135,6 +140,14 @@ pub(super) struct Collection {
     /// Urgent ones until then.
     not_at_all_before: Option<Time>,
     look_at: Option<Time>,
+    /// What is under way began with a pass.
+    with_pass: bool,
+    /// Segments may be left that are worth cleaning when room is short.
+    cleanable: bool,
+    /// What is to be free, as of when it last may have changed.
+    pub(super) levels: Option<Levels>,
+    /// How long it takes to give space back.
+    pub(super) stage: Stage,
     counts: CollectCounts,
 }
 
@@ -160,7 +173,7 @@ impl Collection {
 
     /// Whether space may come back without anybody's doing.
     pub(super) fn may_help(&self) -> bool {
-        self.applied || self.due || !matches!(self.state, State::Idle)
+        self.applied || self.due || self.cleanable || !matches!(self.state, State::Idle)
     }
 
     /// Something was applied; `eradicated`: a volume, snapshot or pod with all it held.
@@ -225,15 +238,49 @@ impl Array {
         if collection.not_at_all_before.is_some() {
             return;
         }
+        if collection.review {
+            collection.levels = Levels::of(&self.store.space());
+        }
         let rested = collection.not_before.is_none();
         let wants_look = collection.suspected || collection.postponed;
         if std::mem::take(&mut collection.review) || (rested && wants_look && !collection.due) {
             collection.postponed = !rested;
             self.collection.due = self.is_pass_due(rested);
         }
-        if self.collection.due && self.background.retries.may_start(Kind::Collect) {
-            self.begin_pass(now);
+        if !self.background.retries.may_start(Kind::Collect) {
+            return;
         }
+        if self.collection.due {
+            self.begin_pass(now);
+        } else if self.is_cleaning_due() {
+            self.begin_cleaning(now);
+        }
+    }
+
+    /// L6.
+    fn is_cleaning_due(&self) -> bool {
+        let low = self.collection.levels.map_or(0, |levels| levels.low);
+        self.collection.cleanable && self.coming_bytes() < low
+    }
+
+    fn begin_cleaning(&mut self, now: Time) {
+        (self.collection.state, self.collection.began) = (State::Cleaning, now);
+        self.collection.stage.begins(now, 1);
+        let (store, swept) = (self.store.clone(), Swept { percent: self.sweep_percent(), ..Swept::default() });
+        self.run("clean", async move { Finished::Swept(clean(&store, swept).await) });
+    }
+
+    /// Share of a segment that may be live, in percent, for it to be cleaned now.
+    fn sweep_percent(&self) -> u32 {
+        match self.collection.levels {
+            Some(levels) if self.coming_bytes() < levels.high => SHORT_PERCENT,
+            _ => self.config.collect.clean_percent,
+        }
+    }
+
+    /// What new data may still take, and will be able to once a checkpoint is durable, in bytes.
+    fn coming_bytes(&self) -> u64 {
+        self.available_bytes().saturating_add(self.store.space().freed_bytes)
     }
 
     fn is_pass_due(&self, rested: bool) -> bool {
@@ -275,21 +322,14 @@ impl Array {
         collection.state = State::Marking;
         collection.waiting.append(&mut collection.asked);
         (collection.due, collection.suspected, collection.applied) = (false, false, false);
+        collection.with_pass = true;
         (collection.began, collection.took) = (now, Span(0));
+        collection.stage.begins(now, 1);
         let store = self.store.clone();
         self.run("mark", async move {
             let marked = mark_reachable(&roots, &store, &pass).await;
             Finished::Marked(marked.map(|_| pass).map_err(FlowError::from))
         });
-    }
-
-    /// Every frozen point that somebody may still name; `None` if that cannot be told now.
-    fn roots(&mut self) -> Option<Vec<Image>> {
-        let mut roots = self.frozen.images();
-        for pod in self.pods.values_mut() {
-            pod.add_roots(&mut roots)?;
-        }
-        Some(roots)
     }
 
     pub(super) fn marked(&mut self, now: Time, result: Result<Pass, FlowError>) {
@@ -308,12 +348,13 @@ impl Array {
         match std::mem::take(&mut self.collection.state) {
             State::Draining(pass) if pass.is_drained() => {
                 (self.collection.state, self.collection.began) = (State::Cleaning, now);
-                let (store, percent) = (self.store.clone(), self.config.collect.clean_percent);
+                let (store, percent) = (self.store.clone(), self.sweep_percent());
                 self.run("collect", async move {
                     match pass.finish().await {
                         Ok(collected) => {
-                            let swept = Swept { collected: Some(collected), ..Swept::default() };
-                            Finished::Swept(clean(&store, percent, swept).await)
+                            let swept =
+                                Swept { percent, collected: Some(collected), ..Swept::default() };
+                            Finished::Swept(clean(&store, swept).await)
                         }
                         Err(error) => Finished::Marked(Err(error.into())),
                     }
@@ -338,10 +379,13 @@ impl Array {
             counts.dead_bytes += collected.dead_bytes;
             counts.freed_segments += collected.freed_segments;
             counts.last_pass = self.collection.took;
+            self.collection.cleanable = true;
         }
         self.note(now, Kind::Collect, swept.error);
         self.collection.more = swept.more && swept.error.is_none();
-        let freed = swept.segments > 0 || swept.collected.is_some_and(|found| found.freed_segments > 0);
+        self.collection.cleanable &= swept.more || swept.percent < SHORT_PERCENT || swept.error.is_some();
+        // Also what was freed otherwise may be waited for.
+        let freed = self.store.space().freed_bytes > 0;
         if freed || !self.collection.waiting.is_empty() {
             self.collection.state = State::Settling(self.background.want_checkpoint());
         } else {
@@ -355,23 +399,28 @@ impl Array {
         if checkpoint < awaited {
             return;
         }
+        self.collection.stage.ends(now, true);
         // Whatever lacked space may have it now.
         self.background.retries.pass(Time(u64::MAX));
-        if !std::mem::take(&mut self.collection.more) {
-            return self.end_collecting(now);
+        self.collection.levels = Levels::of(&self.store.space());
+        let goes_on = std::mem::take(&mut self.collection.more)
+            || (self.collection.cleanable && self.sweep_percent() == SHORT_PERCENT);
+        match goes_on {
+            true => self.begin_cleaning(now),
+            false => self.end_collecting(now),
         }
-        (self.collection.state, self.collection.began) = (State::Cleaning, now);
-        let (store, percent) = (self.store.clone(), self.config.collect.clean_percent);
-        self.run("clean", async move { Finished::Swept(clean(&store, percent, Swept::default()).await) });
     }
 
     fn end_collecting(&mut self, now: Time) {
         self.collection.state = State::Idle;
-        let took = self.collection.took;
-        self.collection.not_before = Some(now + Span(took.0.saturating_mul(REST_FACTOR)));
-        self.collection.not_at_all_before = Some(now + took.min(URGENT_REST_MAX));
+        self.collection.stage.ends(now, false);
         self.collection.review = true;
-        self.accounting.collected();
+        if std::mem::take(&mut self.collection.with_pass) {
+            let took = self.collection.took;
+            self.collection.not_before = Some(now + Span(took.0.saturating_mul(REST_FACTOR)));
+            self.collection.not_at_all_before = Some(now + took.min(URGENT_REST_MAX));
+            self.accounting.collected();
+        }
         // Who waits for space hears that there is none to be had.
         self.admission.review();
         self.answer_waiting(Ok(Managed::Done));
@@ -379,7 +428,8 @@ impl Array {
 
     fn pass_failed(&mut self, now: Time, error: FlowError) {
         self.collection.counts.failed += 1;
-        self.collection.state = State::Idle;
+        (self.collection.state, self.collection.with_pass) = (State::Idle, false);
+        self.collection.stage.ends(now, false);
         self.collection.suspected = true;
         self.collection.not_before = Some(now + FAILED_REST);
         self.collection.not_at_all_before = Some(now + FAILED_REST);
@@ -395,37 +445,13 @@ impl Array {
     }
 }
 
-impl Pod {
-    /// Adds everything this pod may still name; `None` if that cannot be told now.
-    fn add_roots(&mut self, roots: &mut Vec<Image>) -> Option<()> {
-        let own = self.freeze();
-        roots.extend(images_of(&own).cloned());
-        self.add_held(roots)
-    }
-
-    /// Adds everything that it may name beside its volumes and snapshots; `None` if that cannot be told now.
-    pub(super) fn add_held(&self, roots: &mut Vec<Image>) -> Option<()> {
-        roots.extend(self.fork.iter().flat_map(|fork| images_of(&fork.image)).cloned());
-        match &self.catch_up {
-            CatchUp::Sending(sending) => {
-                roots.extend(images_of(&sending.image).cloned());
-                roots.extend(sending.from.iter().flat_map(images_of).cloned());
-            }
-            CatchUp::Receiving(receiving) => roots.extend(receiving.building.images()?),
-            CatchUp::Flipping(flipping) => roots.extend(images_of(&flipping.image).cloned()),
-            CatchUp::Idle | CatchUp::Suffix { .. } => {}
-        }
-        Some(())
-    }
-}
-
-/// Moves what lives out of segments that are worth it, one step.
-async fn clean(store: &Store, percent: u32, mut swept: Swept) -> Swept {
+/// Moves what lives out of segments that are worth it, one step (L4): mostly what the reserve is for, so that it takes hosts
+/// little of what is free.
+async fn clean(store: &Store, mut swept: Swept) -> Swept {
     let space = store.space();
-    let is_short = space.is_bounded() && space.free_bytes() + space.freed_bytes < slack(&space) / SLACK_SHARE;
-    let percent = if is_short { SHORT_PERCENT } else { percent };
-    let room = space.capacity_bytes.saturating_sub(space.used_bytes) / 2;
-    match store.clean(percent, CLEAN_STEP_BYTES.min(room)).await {
+    let left = space.capacity_bytes.saturating_sub(space.used_bytes);
+    let step = (space.reserve_bytes / 2 + space.free_bytes() / 4).min(left / 2);
+    match store.clean(swept.percent, CLEAN_STEP_BYTES.min(step)).await {
         Ok(cleaned) => {
             swept.moved_bytes = cleaned.moved_bytes;
             swept.segments = cleaned.segments;
@@ -434,10 +460,4 @@ async fn clean(store: &Store, percent: u32, mut swept: Swept) -> Swept {
         Err(error) => swept.error = Some(FlowError::from(error)),
     }
     swept
-}
-
-/// Room beside what was live at the last pass, in bytes.
-fn slack(space: &Space) -> u64 {
-    let live_before = space.live_bytes.saturating_sub(space.fresh_bytes);
-    space.capacity_bytes.saturating_sub(space.reserve_bytes).saturating_sub(live_before)
 }

@@ -136,8 +136,8 @@ impl Pacer {
     }
 
     /// Something went that costs this much of each gauge, which the stage beside it relieves.
-    pub(super) fn charge(&mut self, now: Time, gauges: &[(Gauge, &Stage, u64)]) {
-        let delay = gauges.iter().map(|(gauge, stage, cost)| gauge.delay(stage.rest(now), *cost));
+    pub(super) fn charge<'a>(&mut self, now: Time, gauges: impl Iterator<Item = (Gauge, &'a Stage, u64)>) {
+        let delay = gauges.map(|(gauge, stage, cost)| gauge.delay(stage.rest(now), cost));
         self.free_at = self.free_at.max(now) + delay.max().unwrap_or(Span(0));
     }
 
@@ -200,7 +200,7 @@ mod tests {
                 }
                 if !gauge.is_full() && pacer.is_open(Time(now)) {
                     run.longest_gap_ns = run.longest_gap_ns.max(now - last);
-                    pacer.charge(Time(now), &[(gauge, &stage, ENTRY)]);
+                    pacer.charge(Time(now), std::iter::once((gauge, &stage, ENTRY)));
                     (used, run.taken, last) = (used + ENTRY, run.taken + ENTRY, now);
                     run.most_used = run.most_used.max(used);
                     now += pace;

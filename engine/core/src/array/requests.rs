@@ -120,9 +120,14 @@ impl Array {
 
     /// Whether the device is full, or the capacity but for what keeps the array going.
     pub(super) fn lacks_space(&self) -> bool {
+        self.background.retries.is_full() || self.available_bytes() == 0
+    }
+
+    /// What may still be taken in, in bytes of stored records.
+    pub(super) fn available_bytes(&self) -> u64 {
         let room = self.store.room();
         let margin = SPARE_SEGMENTS * u64::from(self.config.store.segment_bytes);
-        self.background.retries.is_full() || room.free_bytes < room.staged_bytes.saturating_add(margin)
+        room.free_bytes.saturating_sub(room.staged_bytes.saturating_add(margin))
     }
 
     pub(super) fn submit_host(&mut self, now: Time, request: RequestId, pod: PodId, operation: &Operation) {
