@@ -26,6 +26,12 @@ pub struct Room {
     pub staged_bytes: u64,
     /// What the segment files leave of capacity without reserve, in bytes; `u64::MAX` without a capacity.
     pub free_bytes: u64,
+    /// What they leave of the capacity, in bytes.
+    pub left_bytes: u64,
+    /// See [`Space::freed_bytes`].
+    pub freed_bytes: u64,
+    /// See [`Space::reserve_bytes`].
+    pub reserve_bytes: u64,
 }
 
 /// What segment files take.
@@ -94,11 +100,21 @@ impl Store {
     pub fn room(&self) -> Room {
         let inner = self.lock();
         let config = &self.shared.config;
-        let free_bytes = match self.is_bounded() {
-            true => (config.capacity_bytes - config.reserve_bytes()).saturating_sub(inner.used_bytes),
+        let left_bytes = match self.is_bounded() {
+            true => config.capacity_bytes.saturating_sub(inner.used_bytes),
             false => u64::MAX,
         };
-        Room { staged_bytes: inner.queued_bytes, free_bytes }
+        let free_bytes = match self.is_bounded() {
+            true => left_bytes.saturating_sub(config.reserve_bytes()),
+            false => u64::MAX,
+        };
+        Room {
+            staged_bytes: inner.queued_bytes,
+            free_bytes,
+            left_bytes,
+            freed_bytes: inner.freed_bytes(config.segment_bytes),
+            reserve_bytes: config.reserve_bytes(),
+        }
     }
 
     /// Whether a segment may be begun (W1).

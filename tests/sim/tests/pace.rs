@@ -40,6 +40,10 @@ struct World {
     append: Option<(Time, Append)>,
     tasks: Vec<(Time, Task)>,
     checkpoint: Span,
+    /// What each flow of the collector takes.
+    collecting: Span,
+    /// Hosts write at places without order.
+    scattered: bool,
     managed: Option<Managed>,
     under_way: usize,
     written: u64,
@@ -56,6 +60,10 @@ struct World {
 
 impl World {
     fn new(checkpoint: Span) -> World {
+        World::of(StoreConfig::new(ME.0), checkpoint, Span::millis(2))
+    }
+
+    fn of(store: StoreConfig, checkpoint: Span, collecting: Span) -> World {
         let (now, media) = (Time(1_000_000_000), SimMedia::new());
         let journal =
             JournalConfig { segment_bytes: 5 << 20, budget_bytes: 80 << 20, ..JournalConfig::new(ME.0, 1) };
@@ -63,7 +71,7 @@ impl World {
         let config = ArrayConfig {
             me: ME,
             journal,
-            store: StoreConfig::new(ME.0),
+            store,
             settings,
             overlay: OverlayLimits::default(),
             collect: CollectConfig::default(),
@@ -81,6 +89,8 @@ impl World {
             append: None,
             tasks: Vec::new(),
             checkpoint,
+            collecting,
+            scattered: false,
             managed: None,
             under_way: 0,
             written: 0,
@@ -118,7 +128,11 @@ impl World {
             match effect {
                 Effect::Append(append) => self.append = Some((self.now + APPEND, append)),
                 Effect::Run(task) => {
-                    let takes = if task.name == "checkpoint" { self.checkpoint } else { Span::millis(2) };
+                    let takes = match task.name {
+                        "checkpoint" => self.checkpoint,
+                        "mark" | "collect" | "clean" => self.collecting,
+                        _ => Span::millis(2),
+                    };
                     self.tasks.push((self.now + takes, task));
                 }
                 Effect::Complete { request, result } => self.completed(request, result),
@@ -165,7 +179,8 @@ impl World {
         while self.now < until {
             while self.under_way < self.depth {
                 self.written += 1;
-                let first = self.written * WRITE_SECTORS % (VOLUME_BYTES / 512);
+                let place = if self.scattered { scatter(self.written) } else { self.written };
+                let first = place % (VOLUME_BYTES / 512 / WRITE_SECTORS) * WRITE_SECTORS;
                 // Odd numbers do not compress, 0 is zeroes.
                 let (sectors, value) =
                     if self.zeroes { (1, 0) } else { (WRITE_SECTORS, 2 * self.written + 1) };
@@ -190,6 +205,35 @@ fn checkpoints_that_lag_slow_hosts_down_and_never_stop_them() {
     assert!(longest < Span::millis(50), "{} ms without an answer", longest.0 / 1_000_000);
     // Each checkpoint gives back what was written during the one before it, at most half of the journal.
     assert!(mib_per_s >= 40, "{mib_per_s} MiB/s");
+}
+
+/// A number without pattern.
+fn scatter(number: u64) -> u64 {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 20
+}
+
+#[test]
+fn an_array_that_is_four_fifths_full_gives_space_back_as_fast_as_hosts_use_it_up() {
+    let segment_bytes = 1 << 20;
+    // Reserve: 8 MiB. Besides what lives there are 16 MiB.
+    let store = StoreConfig { segment_bytes, capacity_bytes: 88 << 20, ..StoreConfig::new(ME.0) };
+    let mut world = World::of(store, Span::millis(20), Span::millis(40));
+    world.scattered = true;
+    world.write_for(Span::millis(8_000));
+    let before = world.array.collect_counts();
+    let (bytes, longest) = world.write_for(Span::millis(8_000));
+    let counts = world.array.collect_counts();
+    let moved = counts.moved_bytes - before.moved_bytes;
+    println!(
+        "{} MiB/s, at most {} ms without an answer, {} passes, {:.2} moved for each new byte",
+        bytes >> 23,
+        longest.0 / 1_000_000,
+        counts.passes - before.passes,
+        moved as f64 / bytes as f64
+    );
+    assert!(counts.passes > before.passes + 10);
+    assert!(longest < Span::millis(50), "{} ms without an answer", longest.0 / 1_000_000);
+    assert!(bytes >> 23 >= 10, "{} MiB/s", bytes >> 23);
 }
 
 #[test]

@@ -1,22 +1,24 @@
 //! Giving space back: when the store's collector is set to work, what it starts from, and what follows.
 //!
 //! ```text
-//! Idle ── due, nothing in the way ──► Marking ── marked ──► Draining ── readers of before gone ──► Cleaning ──┐
-//!  ▲ └─────── little is free, and of what passes found dead some is left to clean ────────────────────►│ ▲     │
-//!  │                                     │ failed                                                freed │ │     │ failed
-//!  │                                     ▼                                             Settling ◄──────┘ │     │
-//!  └──────────────────────────────────── rests ◄────────────────────────────── checkpoint ─┘ └── more ───┘     │
-//!                                          ▲───────────────────────────────────────────────────────────────────┘
+//! Idle ── due, nothing in the way ──► Marking ── marked ──► Draining ── readers of before gone ──► Cleaning ◄──┐
+//!  ▲ │                                   │ failed                                                   │ ▲  │      │
+//!  │ └─ little is free, and of what passes found dead some is left to clean ──────────────────────────┼─┘  │ more │
+//!  │                                     ▼                                                            ▼    └──────┤
+//!  └─────────────────────────────────── rests ◄──── nothing freed, or its checkpoint is durable ── Settling ──────┘
 //! ```
 //! - L1: whatever somebody may still name is reached from the roots taken in the step in which the pass begins: live maps,
 //!   snapshots, fork points, images about to be flipped to, rounds at both their ends, frozen content that was given out.
 //! - L2: nothing may be under way then whose names no root shows: no fold, whose new nodes nobody refers to yet, and no
 //!   checkpoint, whose draft is older than the roots. While a pass is due no fold is started.
 //! - L3: who reads what was reachable before holds a pin; the pass ends when the last is gone.
-//! - L4: what was freed is the device's again once a checkpoint is durable; cleaning goes on after it, so that what it
-//!   writes never takes more than there is.
+//! - L4: what was freed is the device's again once a checkpoint is durable. At most one step of cleaning is ahead of the
+//!   checkpoint that gives back what the step before freed, and none while half of the reserve is used: checkpoints find the
+//!   rest.
 //! - L5: while there is room, passes take at most [`REST_FACTOR`]⁻¹ of the time.
 //! - L6: with a bound, cleaning keeps more free than comes in until the next cleaning has given something back (levels.rs).
+
+use std::collections::VecDeque;
 
 use metropod_dedupe::{Collected, Pass, Store};
 use metropod_protocol::{RequestId, Span, Time};
@@ -48,8 +50,14 @@ const SLACK_SHARE: u64 = 4;
 /// Share of a segment that may be live, in percent, for it to be cleaned while room is short.
 const SHORT_PERCENT: u32 = 95;
 
-/// Records moved between two checkpoints, in bytes.
-const CLEAN_STEP_BYTES: u64 = 256 << 20;
+/// Records that a step of cleaning moves at most, in bytes.
+const STEP_BYTES_MAX: u64 = 256 << 20;
+
+/// Of the reserve, or what is left of it, the part that one step fills, one in so many.
+const STEP_SHARE: u64 = 4;
+
+/// Steps that are under way or whose checkpoint is (L4).
+const STEPS_MAX: usize = 2;
 
 /// When space is collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +117,8 @@ enum State {
     Marking,
     Draining(Pass),
     Cleaning,
-    /// Until the checkpoint of this number.
-    Settling(u64),
+    /// Until what was freed is given back.
+    Settling,
 }
 
 /// State of the collector.
@@ -133,13 +141,15 @@ pub(super) struct Collection {
     due: bool,
     more: bool,
     began: Time,
-    /// What marking and cleaning took; waiting for readers costs nothing.
+    /// What marking took, and listing the dead with the first step of cleaning; waiting for readers costs nothing.
     took: Span,
     /// Passes that are not urgent wait until then.
     not_before: Option<Time>,
     /// Urgent ones until then.
     not_at_all_before: Option<Time>,
     look_at: Option<Time>,
+    /// Checkpoints that give back what steps freed, at most [`STEPS_MAX`].
+    awaited: VecDeque<u64>,
     /// What is under way began with a pass.
     with_pass: bool,
     /// Segments may be left that are worth cleaning when room is short.
@@ -167,13 +177,14 @@ impl Collection {
             State::Idle if self.due || self.review => self.not_at_all_before,
             State::Idle => self.not_before.filter(|_| self.suspected || self.postponed),
             State::Draining(_) => self.look_at,
-            State::Marking | State::Cleaning | State::Settling(_) => None,
+            State::Marking | State::Cleaning | State::Settling => None,
         }
     }
 
     /// Whether space may come back without anybody's doing.
     pub(super) fn may_help(&self) -> bool {
-        self.applied || self.due || self.cleanable || !matches!(self.state, State::Idle)
+        let cleanable = self.cleanable && self.levels.is_some();
+        self.applied || self.due || cleanable || !matches!(self.state, State::Idle)
     }
 
     /// Something was applied; `eradicated`: a volume, snapshot or pod with all it held.
@@ -196,6 +207,12 @@ impl Collection {
         self.took = Span(self.took.0 + now.since(self.began).0);
     }
 
+    /// L5.
+    fn rest(&mut self, now: Time) {
+        self.not_before = Some(now + Span(self.took.0.saturating_mul(REST_FACTOR)));
+        self.not_at_all_before = Some(now + self.took.min(URGENT_REST_MAX));
+    }
+
     /// Chunks were written, or a flow that was in the way has ended.
     pub(super) fn review(&mut self) {
         self.review = true;
@@ -216,7 +233,7 @@ impl Array {
             State::Marking => "marking",
             State::Draining(_) => "draining",
             State::Cleaning => "cleaning",
-            State::Settling(_) => "settling",
+            State::Settling => "settling",
         }
     }
 
@@ -235,39 +252,58 @@ impl Array {
         }
         let collection = &mut self.collection;
         collection.forget_passed(now);
-        if collection.not_at_all_before.is_some() {
-            return;
-        }
         if collection.review {
             collection.levels = Levels::of(&self.store.space());
         }
-        let rested = collection.not_before.is_none();
-        let wants_look = collection.suspected || collection.postponed;
-        if std::mem::take(&mut collection.review) || (rested && wants_look && !collection.due) {
-            collection.postponed = !rested;
-            self.collection.due = self.is_pass_due(rested);
+        if self.collection.not_at_all_before.is_none() {
+            self.review_pass();
         }
         if !self.background.retries.may_start(Kind::Collect) {
             return;
         }
         if self.collection.due {
             self.begin_pass(now);
-        } else if self.is_cleaning_due() {
+        }
+        if matches!(self.collection.state, State::Idle) && self.is_room_low() {
+            self.give_room(now);
+        }
+    }
+
+    /// Decides whether a pass is due, if something speaks for it.
+    fn review_pass(&mut self) {
+        let collection = &mut self.collection;
+        let rested = collection.not_before.is_none();
+        let wants_look = collection.suspected || collection.postponed;
+        if std::mem::take(&mut collection.review) || (rested && wants_look && !collection.due) {
+            collection.postponed = !rested;
+            self.collection.due = self.is_pass_due(rested);
+        }
+    }
+
+    fn is_room_low(&self) -> bool {
+        self.collection.levels.is_some_and(|levels| self.available_bytes() < levels.low)
+    }
+
+    /// L6: what is freed already comes first.
+    fn give_room(&mut self, now: Time) {
+        if self.store.space().freed_bytes > 0 {
+            self.await_checkpoint();
+            self.collection.state = State::Settling;
+        } else if self.collection.cleanable {
             self.begin_cleaning(now);
         }
     }
 
-    /// L6.
-    fn is_cleaning_due(&self) -> bool {
-        let low = self.collection.levels.map_or(0, |levels| levels.low);
-        self.collection.cleanable && self.coming_bytes() < low
-    }
-
     fn begin_cleaning(&mut self, now: Time) {
         (self.collection.state, self.collection.began) = (State::Cleaning, now);
-        self.collection.stage.begins(now, 1);
+        self.collection.stage.goes_on(now);
         let (store, swept) = (self.store.clone(), Swept { percent: self.sweep_percent(), ..Swept::default() });
         self.run("clean", async move { Finished::Swept(clean(&store, swept).await) });
+    }
+
+    fn await_checkpoint(&mut self) {
+        let number = self.background.want_checkpoint();
+        self.collection.awaited.push_back(number);
     }
 
     /// Share of a segment that may be live, in percent, for it to be cleaned now.
@@ -278,9 +314,10 @@ impl Array {
         }
     }
 
-    /// What new data may still take, and will be able to once a checkpoint is durable, in bytes.
+    /// What new data will be able to take once a checkpoint is durable, in bytes.
     fn coming_bytes(&self) -> u64 {
-        self.available_bytes().saturating_add(self.store.space().freed_bytes)
+        let room = self.store.room();
+        room.free_bytes.saturating_add(room.freed_bytes).saturating_sub(self.owed_bytes(&room))
     }
 
     fn is_pass_due(&self, rested: bool) -> bool {
@@ -324,7 +361,7 @@ impl Array {
         (collection.due, collection.suspected, collection.applied) = (false, false, false);
         collection.with_pass = true;
         (collection.began, collection.took) = (now, Span(0));
-        collection.stage.begins(now, 1);
+        collection.stage.goes_on(now);
         let store = self.store.clone();
         self.run("mark", async move {
             let marked = mark_reachable(&roots, &store, &pass).await;
@@ -369,7 +406,10 @@ impl Array {
     }
 
     pub(super) fn swept(&mut self, now: Time, swept: Swept) {
-        self.collection.worked_until(now);
+        if swept.collected.is_some() {
+            self.collection.worked_until(now);
+            self.collection.rest(now);
+        }
         let counts = &mut self.collection.counts;
         counts.moved_bytes += swept.moved_bytes;
         counts.freed_segments += swept.segments;
@@ -385,40 +425,51 @@ impl Array {
         self.collection.more = swept.more && swept.error.is_none();
         self.collection.cleanable &= swept.more || swept.percent < SHORT_PERCENT || swept.error.is_some();
         // Also what was freed otherwise may be waited for.
-        let freed = self.store.space().freed_bytes > 0;
-        if freed || !self.collection.waiting.is_empty() {
-            self.collection.state = State::Settling(self.background.want_checkpoint());
-        } else {
-            self.end_collecting(now);
+        if self.store.space().freed_bytes > 0 || !self.collection.waiting.is_empty() {
+            self.await_checkpoint();
         }
+        self.go_on_cleaning(now);
     }
 
     /// L4.
     pub(super) fn collected_until(&mut self, now: Time, checkpoint: u64) {
-        let State::Settling(awaited) = self.collection.state else { return };
-        if checkpoint < awaited {
+        let before = self.collection.awaited.len();
+        self.collection.awaited.retain(|awaited| *awaited > checkpoint);
+        if self.collection.awaited.len() == before {
             return;
         }
         self.collection.stage.ends(now, true);
         // Whatever lacked space may have it now.
         self.background.retries.pass(Time(u64::MAX));
+        match self.collection.state {
+            State::Settling => self.go_on_cleaning(now),
+            _ => self.collection.stage.goes_on(now),
+        }
+    }
+
+    fn go_on_cleaning(&mut self, now: Time) {
         self.collection.levels = Levels::of(&self.store.space());
-        let goes_on = std::mem::take(&mut self.collection.more)
-            || (self.collection.cleanable && self.sweep_percent() == SHORT_PERCENT);
-        match goes_on {
-            true => self.begin_cleaning(now),
-            false => self.end_collecting(now),
+        let short = self.collection.cleanable && self.sweep_percent() == SHORT_PERCENT;
+        let failed = !self.background.retries.may_start(Kind::Collect);
+        // What the last pass found goes stale: cleaning by it would move what is dead by now.
+        let knows = !self.is_slack_used() || self.collection.not_at_all_before.is_some_and(|at| at > now);
+        let room = self.store.room();
+        let may = self.collection.awaited.is_empty()
+            || (self.collection.awaited.len() < STEPS_MAX && room.left_bytes >= room.reserve_bytes / 2);
+        if (self.collection.more || short) && !failed && knows && may {
+            self.begin_cleaning(now);
+        } else if self.collection.awaited.is_empty() {
+            self.end_collecting(now);
+        } else {
+            self.collection.state = State::Settling;
         }
     }
 
     fn end_collecting(&mut self, now: Time) {
-        self.collection.state = State::Idle;
+        (self.collection.state, self.collection.more) = (State::Idle, false);
         self.collection.stage.ends(now, false);
         self.collection.review = true;
         if std::mem::take(&mut self.collection.with_pass) {
-            let took = self.collection.took;
-            self.collection.not_before = Some(now + Span(took.0.saturating_mul(REST_FACTOR)));
-            self.collection.not_at_all_before = Some(now + took.min(URGENT_REST_MAX));
             self.accounting.collected();
         }
         // Who waits for space hears that there is none to be had.
@@ -445,13 +496,14 @@ impl Array {
     }
 }
 
-/// Moves what lives out of segments that are worth it, one step (L4): mostly what the reserve is for, so that it takes hosts
-/// little of what is free.
+/// Moves what lives out of segments that are worth it, one step (L4).
 async fn clean(store: &Store, mut swept: Swept) -> Swept {
     let space = store.space();
-    let left = space.capacity_bytes.saturating_sub(space.used_bytes);
-    let step = (space.reserve_bytes / 2 + space.free_bytes() / 4).min(left / 2);
-    match store.clean(swept.percent, CLEAN_STEP_BYTES.min(step)).await {
+    let step = match space.is_bounded() {
+        true => space.capacity_bytes.saturating_sub(space.used_bytes).min(space.reserve_bytes) / STEP_SHARE,
+        false => STEP_BYTES_MAX,
+    };
+    match store.clean(swept.percent, step.min(STEP_BYTES_MAX)).await {
         Ok(cleaned) => {
             swept.moved_bytes = cleaned.moved_bytes;
             swept.segments = cleaned.segments;

@@ -94,6 +94,11 @@ impl Stage {
         self.turn = Some((now, amount.max(1)));
     }
 
+    /// A turn is under way from now on, if none was; nothing is known of how much it works on.
+    pub(super) fn goes_on(&mut self, now: Time) {
+        self.turn.get_or_insert((now, 1));
+    }
+
     /// It ended; a turn that gave nothing back says nothing of the next.
     pub(super) fn ends(&mut self, now: Time, gave: bool) {
         if let Some((began, amount)) = self.turn.take()

@@ -1,5 +1,6 @@
 //! Host requests: checked, metered, admitted, handed to the pod's machine; reads gated and parked.
 
+use metropod_dedupe::Room;
 use metropod_protocol::{Input as MachineInput, PodId, RequestId, Serving, Time};
 
 use super::Array;
@@ -10,6 +11,9 @@ use crate::pod::{ParkedRead, ReadGate, Waiting};
 
 /// Segments that new data leaves beside the reserve: one that is written to, and one to be begun.
 const SPARE_SEGMENTS: u64 = 2;
+
+/// Of the reserve, the part that is lent for space that is freed and not yet the device's again, one in so many.
+const LENT_SHARE: u64 = 4;
 
 impl Array {
     pub(super) fn host(&mut self, now: Time, request: RequestId, pod: PodId, operation: Operation) {
@@ -123,11 +127,17 @@ impl Array {
         self.background.retries.is_full() || self.available_bytes() == 0
     }
 
-    /// What may still be taken in, in bytes of stored records.
+    /// What may still be taken in, in bytes of stored records. What is freed is lent from the reserve until a checkpoint gives
+    /// it back.
     pub(super) fn available_bytes(&self) -> u64 {
         let room = self.store.room();
-        let margin = SPARE_SEGMENTS * u64::from(self.config.store.segment_bytes);
-        room.free_bytes.saturating_sub(room.staged_bytes.saturating_add(margin))
+        let lent = room.freed_bytes.min(room.reserve_bytes / LENT_SHARE);
+        room.free_bytes.saturating_add(lent).saturating_sub(self.owed_bytes(&room))
+    }
+
+    /// What of the room is spoken for, in bytes.
+    pub(super) fn owed_bytes(&self, room: &Room) -> u64 {
+        room.staged_bytes.saturating_add(SPARE_SEGMENTS * u64::from(self.config.store.segment_bytes))
     }
 
     pub(super) fn submit_host(&mut self, now: Time, request: RequestId, pod: PodId, operation: &Operation) {
