@@ -17,6 +17,7 @@ impl Store {
     pub async fn flush(&self) -> Result<Bytes, WriteError> {
         let mut writer = self.shared.writer.take().await;
         self.settle_doubts(&mut writer);
+        writer.for_a_state = true;
         self.place_queued(&mut writer).await?;
         self.harden(&mut writer).await?;
         self.maintain().await?;

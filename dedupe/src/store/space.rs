@@ -1,7 +1,8 @@
 //! How much the segment files take, and how much they may.
 //!
 //! - W1: no segment is begun beyond the capacity. The reserve is left by whoever takes data in ([`Store::room`]), so that what
-//!   was taken in can always be written, nodes can be folded and survivors moved: without that nothing could be freed.
+//!   was taken in can always be written, nodes can be folded and survivors moved: without that nothing could be freed. Only
+//!   what a state needs may go beyond, by as much as is freed: without that state it could not be given back.
 //! - W2: a freed segment counts until its file is removed: only then is its space the device's again.
 //! - W3: whoever takes data in asks for each request, so the sums are kept and not made anew; a flush proves them.
 
@@ -118,9 +119,10 @@ impl Store {
     }
 
     /// Whether a segment may be begun (W1).
-    pub(super) fn check_room(&self, inner: &Inner) -> Result<(), MediaError> {
+    pub(super) fn check_room(&self, inner: &Inner, for_a_state: bool) -> Result<(), MediaError> {
         let config = &self.shared.config;
-        let after = inner.used_bytes.saturating_add(u64::from(config.segment_bytes));
+        let freed = if for_a_state { inner.freed_bytes(config.segment_bytes) } else { 0 };
+        let after = (inner.used_bytes - freed).saturating_add(u64::from(config.segment_bytes));
         if self.is_bounded() && after > config.capacity_bytes {
             return Err(MediaError { doing: Doing::Write, cause: Cause::NoSpace });
         }

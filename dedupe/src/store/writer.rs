@@ -31,6 +31,8 @@ pub(super) struct Writer {
     /// Not written to any more, not yet synced.
     closed: Vec<Active>,
     names_in_doubt: bool,
+    /// What is written belongs to the state that gives freed segments back (space.rs, W1).
+    pub(super) for_a_state: bool,
 }
 
 impl Store {
@@ -118,16 +120,17 @@ impl Store {
             self.seal(writer, stream).await?;
         }
         if writer.active[stream as usize].is_none() {
-            let active = self.begin_segment(stream).await.map_err(WriteError::Segment)?;
+            let begun = self.begin_segment(stream, writer.for_a_state).await;
+            let active = begun.map_err(WriteError::Segment)?;
             writer.active[stream as usize] = Some(active);
         }
         Ok(())
     }
 
-    async fn begin_segment(&self, stream: Stream) -> Result<Active, MediaError> {
+    async fn begin_segment(&self, stream: Stream, for_a_state: bool) -> Result<Active, MediaError> {
         let id = {
             let mut inner = self.lock();
-            self.check_room(&inner)?;
+            self.check_room(&inner, for_a_state)?;
             let id = inner.take_segment_id();
             inner.count_used(self.shared.config.segment_bytes);
             id
@@ -215,9 +218,10 @@ impl Store {
         }
     }
 
-    /// Queues again whatever a failed or abandoned call left in doubt (P2).
+    /// Queues again whatever a failed or abandoned call left in doubt (P2). Every turn begins with it.
     pub(super) fn settle_doubts(&self, writer: &mut Writer) {
         let names_in_doubt = std::mem::take(&mut writer.names_in_doubt);
+        writer.for_a_state = false;
         let is_doubtful = |active: &Active| active.doubt != Doubt::None || (names_in_doubt && !active.named);
         let mut doubtful: Vec<Active> = writer.closed.extract_if(.., |active| is_doubtful(active)).collect();
         doubtful.extend(

@@ -89,6 +89,10 @@ pub struct Counts {
     pub accounts: u64,
     /// Records that were read and proven beside everything else.
     pub scrubbed: u64,
+    /// Writes refused because the store was full.
+    pub refused: u64,
+    /// Bytes that cleaning moved, as far as power cuts let them be counted.
+    pub moved_bytes: u64,
 }
 
 /// See the module's text.
@@ -111,6 +115,8 @@ pub struct Solo {
     overlay_entries: usize,
     churning: bool,
     collecting: bool,
+    /// The store's bound, in bytes.
+    capacity_bytes: Option<u64>,
     held: Option<HeldRead>,
     things: Vec<Thing>,
 }
@@ -143,6 +149,7 @@ impl Solo {
             overlay_entries: if seed.is_multiple_of(2) { OVERLAY_ENTRIES } else { OVERLAY_ENTRIES_MANY },
             churning: false,
             collecting: false,
+            capacity_bytes: None,
             held: None,
             things: Vec::new(),
         };
@@ -315,6 +322,10 @@ impl Solo {
                     self.oracle.acknowledge(number);
                 }
                 Err(HostError::Withdrawn | HostError::Busy) => self.oracle.refuse(number),
+                Err(HostError::NoSpace) => {
+                    self.counts.refused += 1;
+                    self.oracle.refuse(number);
+                }
                 // Anything else says nothing about what is in the journal: it stays open until a read settles it.
                 Err(_) => {}
             }
@@ -463,6 +474,7 @@ impl Solo {
 
     fn crash(&mut self) {
         self.counts.crashes += 1;
+        self.counts.moved_bytes += self.array.as_ref().map_or(0, |array| array.collect_counts().moved_bytes);
         self.array = None;
         self.tasks.clear();
         self.append = None;
@@ -526,6 +538,7 @@ impl Solo {
         let mut account = AccountConfig { every: None };
         if self.collecting {
             store.segment_bytes = SEGMENT_BYTES_MIN;
+            store.capacity_bytes = self.capacity_bytes.unwrap_or(store.capacity_bytes);
             collect = CollectConfig { fresh_percent: 30, fresh_bytes_min: 200_000, clean_percent: 60 };
             scrub = ScrubConfig { bytes_per_s: 4 << 20, every: Some(Span::millis(100)) };
             account = AccountConfig { every: Some(Span::millis(200)) };

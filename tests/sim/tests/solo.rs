@@ -36,6 +36,17 @@ fn what_the_collector_leaves_is_what_a_recount_finds_whatever_happened_meanwhile
 }
 
 #[test]
+fn a_bounded_array_loses_nothing_and_gives_back_what_nobody_names() {
+    let seeds = seeds(100);
+    // From less than the volume takes to enough for some snapshots.
+    let make = |seed| Solo::new(seed).within((9 + seed % 8) << 17).churning();
+    let total = run_for(4 * STEPS, seeds, make);
+    assert!(total.recounts == seeds && total.dead_chunks > seeds, "the collector does something: {total:?}");
+    assert!(total.moved_bytes > seeds << 10, "and so does cleaning: {total:?}");
+    assert!(total.refused > seeds && total.acknowledged > seeds, "it is full at times: {total:?}");
+}
+
+#[test]
 fn what_waited_once_is_not_eradicated_when_it_is_destroyed_again() {
     let came_to = Solo::new(1).churning().eradications_that_come_late();
     assert_eq!(came_to, [Err(ManageError::NotDestroyed), Ok(Managed::Done)]);
@@ -67,9 +78,13 @@ fn layers_of_many_snapshots_stay_within_their_budget() {
 }
 
 fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Counts {
+    run_for(STEPS, seeds, make)
+}
+
+fn run_for(steps: u64, seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Counts {
     let mut total = Counts::default();
     for seed in 0..seeds {
-        let counts = match std::panic::catch_unwind(|| make(seed).run(STEPS)) {
+        let counts = match std::panic::catch_unwind(|| make(seed).run(steps)) {
             Ok(counts) => counts,
             Err(panic) => {
                 eprintln!("seed {seed} fails");
@@ -89,6 +104,8 @@ fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Co
         total.recounts += counts.recounts;
         total.scrubbed += counts.scrubbed;
         total.accounts += counts.accounts;
+        total.refused += counts.refused;
+        total.moved_bytes += counts.moved_bytes;
     }
     assert!(total.merges > seeds && total.folds > seeds, "layers are merged and folded: {total:?}");
     println!("{seeds} seeds: {total:?}");

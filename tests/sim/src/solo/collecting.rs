@@ -35,6 +35,12 @@ impl Solo {
         self
     }
 
+    /// The same within a bound: cleaning begins by itself, hosts wait for it, and are refused when nothing helps.
+    pub fn within(mut self, capacity_bytes: u64) -> Solo {
+        self.capacity_bytes = Some(capacity_bytes);
+        self.collecting()
+    }
+
     pub(super) fn collect_something(&mut self) {
         match self.random.below(3) {
             0 => self.hold_a_read(),
