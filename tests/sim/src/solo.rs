@@ -382,6 +382,8 @@ impl Solo {
             } else if !self.tasks.is_empty() {
                 self.finish_task();
             } else if !self.writes.is_empty() {
+                // They may wait for a collection, and that for a read.
+                self.end_held_read();
                 self.pass_time(Span::millis(20));
             } else {
                 return;

@@ -67,7 +67,7 @@ impl Solo {
         }
     }
 
-    fn end_held_read(&mut self) {
+    pub(super) fn end_held_read(&mut self) {
         let Some(HeldRead { fetch, expected }) = self.held.take() else { return };
         match run(fetch.read()) {
             Ok(bytes) => assert!(bytes == expected, "R2: a slow read shows what was there when it began"),
