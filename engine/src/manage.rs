@@ -80,6 +80,14 @@ impl Array {
         self.change(pod, Manage::Overwrite { volume: id.volume, from: Content::Snapshot(id) }).await
     }
 
+    /// Moves a volume to another pod of this array, under its name there. Hosts use it as `target::volume` from then on.
+    /// It has no snapshots, and neither pod is stretched.
+    pub async fn move_volume(&self, name: &str, target: &str) -> Result<(), ManageError> {
+        let (pod, volume) = self.volume_id(name)?;
+        let to = self.pod_id(target)?;
+        self.manage(Command::Move { pod, volume, to }).await.map(drop)
+    }
+
     /// Bounds what hosts may ask of a volume, at each array; 0: no bound.
     pub async fn set_limits(&self, name: &str, limits: Limits) -> Result<(), ManageError> {
         let (pod, volume) = self.volume_id(name)?;

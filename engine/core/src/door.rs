@@ -247,6 +247,15 @@ pub enum Command {
         /// For a pod: even if it holds volumes.
         contents: bool,
     },
+    /// Moves a volume to another pod of this array.
+    Move {
+        /// The pod that it leaves.
+        pod: PodId,
+        /// The volume.
+        volume: VolumeId,
+        /// The pod that it goes to.
+        to: PodId,
+    },
     /// Freezes content as this array shows it now, all in one instant. No entry: nothing of it outlives the answer.
     Freeze {
         /// The pod.
@@ -363,6 +372,25 @@ pub enum ManageError {
     /// Only a pod at one array can be destroyed.
     #[error("the pod is stretched to another array; a stretched pod cannot be destroyed")]
     Stretched,
+    /// Only between pods at one array do volumes move.
+    #[error(
+        "volumes move only between pods that are not stretched; unstretch the pod first, or choose another"
+    )]
+    MoveOfStretched,
+    /// A volume moves to another pod.
+    #[error("source and target are the same pod; choose another pod of this array")]
+    MoveToSamePod,
+    /// A volume moves without snapshots.
+    #[error(
+        "the volume has snapshots; eradicate them first, destroyed ones too: a volume moves without snapshots"
+    )]
+    MoveOfSnapshots,
+    /// The pod that is to take a volume is destroyed.
+    #[error("the pod that the volume should move to is destroyed; recover it first, or choose another")]
+    TargetDestroyed,
+    /// A volume is on its way from or to the pod.
+    #[error("a volume is moving between pods; try again when it has arrived")]
+    Moving,
     /// The array is not connected.
     #[error("that array is not connected; use `metropod array connect` first")]
     NotConnected,

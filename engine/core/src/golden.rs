@@ -17,8 +17,8 @@ use crate::codec::Reader;
 use crate::journal_record::{JournalRecord, stream_of};
 use crate::manifest::{self, Manifest};
 use crate::names::{Name, SnapshotId, VolumeId};
-use crate::namespace::{Destroyed, Limits, Namespace, PodImage, Snapshot, Volume};
-use crate::operation::{Content, Manage, Operation, Piece, Target};
+use crate::namespace::{Destroyed, Limits, Moving, Namespace, PodImage, Snapshot, Volume};
+use crate::operation::{Arrival, Content, Manage, Operation, Piece, Target};
 use crate::peer_message::{SyncFrame, decode_bulk};
 use crate::pod::ForkPoint;
 use crate::transfer::Touched;
@@ -135,6 +135,17 @@ fn operations() -> [Operation; 23] {
         Operation::Manage(Manage::SetEradicationDelay(86_400_000)),
         Operation::Manage(Manage::SetLimits { volume, limits: Limits { iops: 0x88, bytes_per_s: 1 << 20 } }),
         Operation::Manage(Manage::Resize { volume, size_bytes: 1 << 20, truncate: true }),
+        Operation::Manage(Manage::MoveOut { volume, to: POD }),
+        Operation::Manage(Manage::MoveIn(Arrival {
+            from: POD,
+            by: Index(0x66),
+            through: Index(0x67),
+            volume,
+            name: name("vol1"),
+            size_bytes: 1 << 20,
+            limits: Limits { iops: 0x88, bytes_per_s: 1 << 20 },
+        })),
+        Operation::Manage(Manage::MoveEnd { by: Index(0x66), stays: true }),
     ]
 }
 
@@ -201,6 +212,8 @@ fn image() -> (PodImage, Arc<Layer>) {
         eradication_delay_ms: 0x77,
         quota_bytes: Some(1 << 30),
         destroyed: None,
+        moving: Some(Moving { volume, to: POD, by: Index(0x9a) }),
+        arrived: BTreeMap::from([(POD, Index(0x9b))]),
     };
     let volumes = BTreeMap::from([(volume, folded)]);
     (PodImage { namespace, volumes, snapshots: BTreeMap::from([(snapshot, frozen)]) }, layer)

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use metropod_protocol::{ArrayId, Index};
+use metropod_protocol::{ArrayId, Index, PodId};
 use metropod_snapshots::Image;
 
 use crate::codec::{DecodeError, Reader, put_count, put_option, put_text};
@@ -94,6 +94,17 @@ impl Snapshot {
     }
 }
 
+/// A volume on its way to another pod of the array: out of use, with its content, until it is there (`array/moves.rs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moving {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Where it goes.
+    pub to: PodId,
+    /// The entry that sent it there: names the move, with the pod that it leaves.
+    pub by: Index,
+}
+
 /// See the module's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
@@ -115,6 +126,10 @@ pub struct Namespace {
     pub quota_bytes: Option<u64>,
     /// Set while the pod waits for its eradication.
     pub destroyed: Option<Destroyed>,
+    /// The volume that leaves for another pod.
+    pub moving: Option<Moving>,
+    /// The last move from each other pod whose volume came here.
+    pub arrived: BTreeMap<PodId, Index>,
 }
 
 impl Namespace {
@@ -130,12 +145,21 @@ impl Namespace {
             eradication_delay_ms: ERADICATION_DELAY_MS,
             quota_bytes: None,
             destroyed: None,
+            moving: None,
+            arrived: BTreeMap::new(),
         }
     }
 
-    /// Whether hosts may use a volume: neither it nor the pod is destroyed.
+    /// Whether the volume leaves for another pod.
+    pub fn is_moving(&self, volume: VolumeId) -> bool {
+        self.moving.is_some_and(|moving| moving.volume == volume)
+    }
+
+    /// Whether hosts may use a volume: neither it nor the pod is destroyed, and it does not leave the pod.
     pub fn is_in_use(&self, volume: VolumeId) -> bool {
-        self.destroyed.is_none() && self.volumes.get(&volume).is_some_and(|volume| volume.destroyed.is_none())
+        self.destroyed.is_none()
+            && !self.is_moving(volume)
+            && self.volumes.get(&volume).is_some_and(|volume| volume.destroyed.is_none())
     }
 
     /// Sum of all volumes' sizes, those that wait for their eradication included: what counts against the quota. So
@@ -225,6 +249,16 @@ impl Namespace {
         out.put_u64_le(self.eradication_delay_ms);
         put_option(out, self.quota_bytes, |out, bytes| out.put_u64_le(bytes));
         put_destroyed(out, self.destroyed);
+        put_option(out, self.moving, |out, moving| {
+            out.put_u64_le(moving.volume.0);
+            out.put_slice(&moving.to.0);
+            out.put_u64_le(moving.by.0);
+        });
+        put_count(out, self.arrived.len());
+        for (pod, by) in &self.arrived {
+            out.put_slice(&pod.0);
+            out.put_u64_le(by.0);
+        }
     }
 
     /// Reads what [`Namespace::encode`] wrote.
@@ -255,6 +289,14 @@ impl Namespace {
         namespace.eradication_delay_ms = reader.u64()?;
         namespace.quota_bytes = reader.option(Reader::u64)?;
         namespace.destroyed = read_destroyed(reader)?;
+        namespace.moving = reader.option(|reader| {
+            let (volume, to) = (VolumeId(reader.u64()?), PodId(reader.array()?));
+            Ok(Moving { volume, to, by: Index(reader.u64()?) })
+        })?;
+        for _ in 0..reader.count(24)? {
+            let pod = PodId(reader.array()?);
+            namespace.arrived.insert(pod, Index(reader.u64()?));
+        }
         Ok(namespace)
     }
 }

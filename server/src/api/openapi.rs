@@ -97,6 +97,14 @@ const OPERATIONS: [Operation; 36] = [
         One("Volume"),
     ),
     (
+        "/api/v1/volumes/{volume}/move",
+        "post",
+        "Moves a volume to another pod of the array",
+        Some("MoveRequest"),
+        200,
+        One("Volume"),
+    ),
+    (
         "/api/v1/volumes/{volume}/destroy",
         "post",
         "Takes a volume out of use, until it is eradicated",
@@ -315,6 +323,7 @@ fn schemas() -> Value {
             "size_bytes": count, "truncate": flag, "iops_limit": maybe_count,
             "bandwidth_limit_bytes_per_s": maybe_count,
         })),
+        "MoveRequest": optional(&["pod"], json!({"pod": text})),
         "OverwriteRequest": optional(&["source"], json!({"source": text})),
         "StretchRequest": optional(&["array"], json!({"array": text})),
         "CreateVolumeRequest": optional(&["name"], json!({"name": text, "size_bytes": count, "source": text})),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use requests::{
     ConnectRequest, ContentsRequest, CreatePodRequest, CreateSnapshotRequest, CreateVolumeRequest,
-    OverwriteRequest, SetPodRequest, SetVolumeRequest, StretchRequest,
+    MoveRequest, OverwriteRequest, SetPodRequest, SetVolumeRequest, StretchRequest,
 };
 
 pub use scrub::{ScrubFindingShape, ScrubShape};

@@ -304,6 +304,13 @@ pub enum VolumeVerb {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Moves a volume to another pod of this array; hosts use it as POD::volume from then on
+    Move {
+        /// pod::volume; it has no snapshots, and its pod is not stretched
+        volume: String,
+        /// The pod that it goes to, not stretched either
+        pod: String,
+    },
     /// Shows where two volumes or snapshots differ
     Diff {
         /// pod::volume or pod::volume.suffix
@@ -432,6 +439,7 @@ mod tests {
             "snapshot create p --suffix s",
             "volume resize p::v --size 20G --truncate",
             "volume copy p::v.s p::w --overwrite",
+            "volume move p::v q",
             "volume diff p::v p::v.s",
             "volume set p::v --iops-limit 100 --bandwidth-limit 10M",
             "volume destroy p::v",

@@ -45,6 +45,10 @@ pub(super) fn run(group: &Group<VolumeVerb>) -> Result<(), Failure> {
             };
             output.say(&shape, &format!("volume {} holds what {source} held", shape.name))
         }
+        VolumeVerb::Move { volume, pod } => {
+            let shape = client.move_volume(volume, pod)?;
+            output.say(&shape, &format!("volume {volume} is {} now", shape.name))
+        }
         VolumeVerb::Diff { first, second } => output.answer(&client.diff(first, second)?, differing),
         VolumeVerb::Set { iops_limit: None, bandwidth_limit: None, .. } => {
             Err(Failure::new("nothing to set; give --iops-limit N or --bandwidth-limit SIZE"))

@@ -9,6 +9,7 @@
 //! - S6: a scrub finds nothing rotten, whatever is moved, freed or lost in a crash while it reads.
 
 mod collecting;
+mod movers;
 mod things;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -82,6 +83,10 @@ pub struct Counts {
     pub dead_chunks: u64,
     /// Recounts that agreed.
     pub recounts: u64,
+    /// Moves of the volume to another pod that were answered.
+    pub moves: u64,
+    /// Moves that another volume of the name turned back.
+    pub turned_back: u64,
     /// Records that were read and proven beside everything else.
     pub scrubbed: u64,
 }
@@ -105,6 +110,9 @@ pub struct Solo {
     starts: u64,
     overlay_entries: usize,
     churning: bool,
+    /// Whether the volume moves between pods, and the one that it is in.
+    moving: bool,
+    home: PodId,
     collecting: bool,
     held: Option<HeldRead>,
     things: Vec<Thing>,
@@ -137,6 +145,8 @@ impl Solo {
             starts: 0,
             overlay_entries: if seed.is_multiple_of(2) { OVERLAY_ENTRIES } else { OVERLAY_ENTRIES_MANY },
             churning: false,
+            moving: false,
+            home: POD,
             collecting: false,
             held: None,
             things: Vec::new(),
@@ -209,8 +219,9 @@ impl Solo {
             65..80 => self.finish_task(),
             80..84 => self.pass_time(Span::millis(20)),
             86..90 if self.churning && self.random.chance(70) => self.churn(),
+            84..87 if self.moving => self.move_volume(),
             84..86 if self.collecting => self.collect_something(),
-            86..88 => self.take_snapshot(),
+            86..88 if !self.moving => self.take_snapshot(),
             88..90 => self.ask_checkpoint(),
             90..92 => self.arm_power_cut(),
             92 => self.crash(),
@@ -248,7 +259,7 @@ impl Solo {
         let request = array.next_request();
         self.writes.insert(request, number);
         self.note(number);
-        self.input(Input::Host { request, pod: POD, operation });
+        self.input(Input::Host { request, pod: self.home, operation });
     }
 
     fn take_snapshot(&mut self) {
@@ -410,11 +421,14 @@ impl Solo {
     }
 
     fn read_bytes(&mut self, source: Source, length: u64) -> Vec<u8> {
+        // It may have moved by the time the power is back.
+        let moves = self.moving && self.volume.map(Source::Volume) == Some(source);
         for _ in 0..10_000 {
+            let source = self.volume.filter(|_| moves).map_or(source, Source::Volume);
             let Some(array) = &mut self.array else { break };
             let request = array.next_request();
             let start = self.starts;
-            self.input(Input::Read { request, pod: POD, source, offset: 0, length, metered: true });
+            self.input(Input::Read { request, pod: self.home, source, offset: 0, length, metered: true });
             for _ in 0..10_000 {
                 if let Some(at) = self.fetches.iter().position(|(answered, _)| *answered == request) {
                     let (_, fetch) = self.fetches.remove(at).expect("just found");
@@ -466,6 +480,13 @@ impl Solo {
         self.note(seed);
         self.media.crash(seed);
         self.open();
+        if self.moving {
+            let start = self.starts;
+            self.find_home();
+            if self.starts != start {
+                return;
+            }
+        }
         if self.volume.is_some() {
             self.check_all();
             self.oracle.crashed();

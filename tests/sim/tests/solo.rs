@@ -27,6 +27,13 @@ fn what_managers_did_survives_power_cuts_and_ends_in_its_time() {
 }
 
 #[test]
+fn a_volume_that_moves_between_pods_keeps_what_was_acknowledged_and_is_in_one_place() {
+    let seeds = seeds(300);
+    let total = run(seeds, |seed| Solo::new(seed).moving());
+    assert!(total.moves > 2 * seeds && total.turned_back > seeds / 10, "it moves: {total:?}");
+}
+
+#[test]
 fn what_the_collector_leaves_is_what_a_recount_finds_whatever_happened_meanwhile() {
     let seeds = seeds(300);
     let total = run(seeds, |seed| Solo::new(seed).collecting().churning());
@@ -83,6 +90,8 @@ fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Co
         total.flows += counts.flows;
         total.checked_bytes += counts.checked_bytes;
         total.churned += counts.churned;
+        total.moves += counts.moves;
+        total.turned_back += counts.turned_back;
         total.collected += counts.collected;
         total.dead_chunks += counts.dead_chunks;
         total.recounts += counts.recounts;

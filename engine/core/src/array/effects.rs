@@ -8,6 +8,7 @@ use metropod_protocol::{
     Ticket, Time,
 };
 
+use super::moves::Coming;
 use super::{Array, Journaled, JournaledKind};
 use crate::door::{Alarm, Channel, Effect, HostError, ManageError};
 use crate::journal_record::{JournalRecord, stream_of};
@@ -34,6 +35,7 @@ impl Array {
             self.release(now);
             self.admit(now);
             self.answer_births(now);
+            self.review_moves(now);
             if self.touched.is_empty() {
                 break;
             }
@@ -221,13 +223,31 @@ impl Array {
                 let at = found.position_of_applied();
                 found.take_fork(config, at);
             }
+            if let Some(arrival) = found.next_arrival() {
+                match self.coming(pod, &arrival) {
+                    Coming::Here(image) => self.arrives(pod, *image),
+                    Coming::Later => break,
+                    Coming::Nowhere => {
+                        self.damaged(now, pod, Alarm::CorruptEntry(pod));
+                        break;
+                    }
+                }
+            }
+            let Some(found) = self.pods.get_mut(&pod) else { return };
             let context = ApplyContext { store: &self.store, nodes: &self.nodes };
             let applied = found.apply_next(&context);
             if !self.after_apply(now, pod, applied) {
                 break;
             }
         }
+        self.touch_takers(pod);
         self.drop_applied(now, pod);
+    }
+
+    fn arrives(&mut self, pod: PodId, image: metropod_snapshots::Image) {
+        if let Some(found) = self.pods.get_mut(&pod) {
+            found.arriving = Some(image);
+        }
     }
 
     /// Entries that are applied and that nobody lacks are let go of in memory, long before a checkpoint contains them: the
@@ -290,6 +310,8 @@ impl Array {
             return;
         }
         found.review_chores(now);
+        self.resume_move(now, pod);
+        let Some(found) = self.pods.get(&pod) else { return };
         if found.maps.values().any(|map| map.image().layers().len() > self.config.overlay.layers_max) {
             // Snapshots may be taken far more often than checkpoints.
             self.upkeep.want();

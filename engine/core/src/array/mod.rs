@@ -18,6 +18,7 @@ mod commands;
 mod effects;
 mod freezes;
 mod limits;
+mod moves;
 mod open;
 mod pacing;
 mod peers;
@@ -108,6 +109,7 @@ pub struct Array {
     layer_places: Arc<LayerPlaces>,
     run_bytes: RunBytes,
     commands: commands::Pending,
+    moves: moves::Moves,
     poisoned: Option<MediaError>,
     next_round: u64,
     closing: Closing,
@@ -167,6 +169,7 @@ impl Array {
                 self.closing.due_at(),
                 self.meters.opens_at(),
                 self.admission.opens_at(),
+                self.moves.due_at(),
             ])
             .flatten()
             .min()

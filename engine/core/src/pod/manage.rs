@@ -26,6 +26,7 @@ impl Pod {
         if self.namespace.destroyed.is_some() && !allowed {
             return Err(ManageError::Destroyed);
         }
+        self.check_not_moving(&manage)?;
         match manage {
             Manage::CreateVolume { name, size_bytes } => self.create_volume(index, name, size_bytes),
             Manage::CreateSnapshot { volume, suffix } => self.create_snapshot(index, volume, suffix),
@@ -67,6 +68,9 @@ impl Pod {
                 self.used_volume(volume)?.limits = limits;
                 Ok(Managed::Done)
             }
+            Manage::MoveOut { volume, to } => self.move_out(index, volume, to),
+            Manage::MoveIn(arrival) => self.move_in(index, arrival),
+            Manage::MoveEnd { by, stays } => self.move_end(by, stays),
         }
     }
 
@@ -137,7 +141,7 @@ impl Pod {
     }
 
     /// Whether a new volume may have this name.
-    fn check_free(&self, name: &Name) -> Result<(), ManageError> {
+    pub(super) fn check_free(&self, name: &Name) -> Result<(), ManageError> {
         match self.namespace.volume(name) {
             None => Ok(()),
             Some((_, volume)) if volume.destroyed.is_some() => Err(ManageError::NameOfDestroyed),

@@ -17,6 +17,7 @@ mod chores;
 mod lifecycle;
 mod manage;
 mod merges;
+mod moves;
 mod reads;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -146,6 +147,8 @@ pub struct Pod {
     pub(crate) chores: chores::Chores,
     /// The pod is eradicated: the array forgets it.
     pub(crate) gone: bool,
+    /// Content of a volume that comes from another pod, for the next entry to take.
+    pub(crate) arriving: Option<Image>,
     /// Maps and images no longer needed: dropping their layers may take long, so no step does.
     pub(crate) let_go: Vec<VolumeMap>,
 }
@@ -197,6 +200,7 @@ impl Pod {
             dropped_content: false,
             chores: chores::Chores::default(),
             gone: false,
+            arriving: None,
             let_go: Vec::new(),
         };
         pod.adopt(parts.image, parts.applied);

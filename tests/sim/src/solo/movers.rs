@@ -1,0 +1,117 @@
+//! The volume that hosts write moves between two pods, while they write and the power goes.
+//!
+//! - W1: once a move has ended the volume is in use in one pod, and only there; what was answered says where.
+//! - W2: nothing acknowledged is lost on the way (S1).
+//! - W3: a move ends by itself, also after any crash; another volume of its name that was first at the target turns it back.
+
+use metropod_core::names::{Name, VolumeId};
+use metropod_core::operation::{Manage, Target};
+use metropod_core::{Array, Command, Input, ManageError, Managed};
+use metropod_protocol::{PodId, Span};
+
+use super::{POD, Solo, VOLUME_BYTES};
+
+const OTHER: PodId = PodId([8; 16]);
+
+/// Size of a volume of the same name that is in the way.
+const RIVAL_BYTES: u64 = 2 * VOLUME_BYTES;
+
+impl Solo {
+    /// Lets the volume move.
+    pub fn moving(mut self) -> Solo {
+        let name = Name::new("other").expect("a good name");
+        self.manage(Command::CreatePod { pod: OTHER, name }).expect("the second pod can be made");
+        self.moving = true;
+        self
+    }
+
+    /// Moves the volume, writes being under way; sometimes its name is taken meanwhile.
+    pub(super) fn move_volume(&mut self) {
+        let to = if self.home == POD { OTHER } else { POD };
+        let start = self.starts;
+        if !self.remove_rival(to) || self.starts != start {
+            return;
+        }
+        let (pod, volume) = (self.home, self.volume.expect("made at the beginning"));
+        let command = Command::Move { pod, volume, to };
+        let Some(array) = &mut self.array else { return };
+        let request = array.next_request();
+        if self.random.chance(70) {
+            let answer = self.answer_to(request, Input::Manage { request, command });
+            return self.moved(answer, to);
+        }
+        self.input(Input::Manage { request, command });
+        let name = Name::new("vol").expect("a good name");
+        let change = Manage::CreateVolume { name, size_bytes: RIVAL_BYTES };
+        let rival = self.manage(Command::Change { pod: to, change });
+        // Nobody waits for this answer: the move ends all the same.
+        self.find_home();
+        if self.starts == start {
+            let came = self.home == to;
+            assert!(came != rival.is_ok(), "W3: {rival:?}, and the volume came: {came}");
+            self.counts.turned_back += u64::from(!came);
+        }
+    }
+
+    fn moved(&mut self, answer: Result<Managed, ManageError>, to: PodId) {
+        let start = self.starts;
+        match answer {
+            Ok(_) => {
+                self.find_home();
+                assert!(self.home == to || self.starts != start, "W1: it is where it was said to be");
+                self.counts.moves += 1;
+            }
+            Err(ManageError::Media) => {}
+            Err(error) => panic!("nothing is in the way: {error}"),
+        }
+    }
+
+    /// Whether nothing is in the way at `pod`.
+    fn remove_rival(&mut self, pod: PodId) -> bool {
+        let Some(id) = self.volumes_of(pod, RIVAL_BYTES).pop() else { return true };
+        let target = Target::Volume(id);
+        let _destroyed = self.manage(Command::Destroy { pod, target, contents: false });
+        let change = Manage::Eradicate { target, contents: false, waited: None };
+        self.manage(Command::Change { pod, change }).is_ok()
+    }
+
+    /// Waits for the end of a move and looks where the volume is.
+    pub(super) fn find_home(&mut self) {
+        for _ in 0..10_000 {
+            if self.media.is_dark() {
+                return self.crash();
+            }
+            let ended = |array: &Array| array.pods().all(|pod| pod.namespace().moving.is_none());
+            let found: Vec<(PodId, VolumeId)> = [POD, OTHER]
+                .into_iter()
+                .flat_map(|pod| self.volumes_of(pod, VOLUME_BYTES).into_iter().map(move |id| (pod, id)))
+                .collect();
+            if let [(pod, id)] = found[..]
+                && self.array.as_ref().is_some_and(ended)
+            {
+                (self.home, self.volume) = (pod, Some(id));
+                return;
+            }
+            let in_use = |(pod, id): &&(PodId, VolumeId)| {
+                let pod = self.array.as_ref().and_then(|array| array.pod(*pod));
+                pod.is_some_and(|pod| pod.namespace().is_in_use(*id))
+            };
+            assert!(found.iter().filter(in_use).count() <= 1, "W1: in use in both");
+            if self.append.is_some() {
+                self.finish_append();
+            } else if !self.tasks.is_empty() {
+                self.finish_task();
+            } else {
+                self.pass_time(Span::millis(20));
+            }
+        }
+        panic!("W3: a move ends");
+    }
+
+    /// Volumes of this size, whether in use or not.
+    fn volumes_of(&self, pod: PodId, size_bytes: u64) -> Vec<VolumeId> {
+        let pod = self.array.as_ref().and_then(|array| array.pod(pod));
+        let volumes = pod.into_iter().flat_map(|pod| &pod.namespace().volumes);
+        volumes.filter(|(_, volume)| volume.size_bytes == size_bytes).map(|(id, _)| *id).collect()
+    }
+}
