@@ -39,6 +39,28 @@ fn block(array: &Running, volume: &str, offset: u64) -> u8 {
 }
 
 #[test]
+fn a_volume_moves_to_another_pod_with_its_content() {
+    let scratch = scratch();
+    let mut array = with_volume(&scratch);
+    open(&array, "p::v").write(MIB, &[7; 4096]).unwrap();
+    assert_refused(&array.metropod(&["volume", "move", "p::v", "q"]), "no such pod");
+    assert_refused(&array.metropod(&["volume", "move", "p::v", "p"]), "same pod");
+    array.client().create_pod("q").unwrap();
+    array.client().create_volume("q::v", 4 * MIB).unwrap();
+    assert_refused(&array.metropod(&["volume", "move", "p::v", "q"]), "exists already");
+    assert_eq!(block(&array, "p::v", MIB), 7);
+    array.client().create_pod("r").unwrap();
+    assert_eq!(array.json(&["volume", "move", "p::v", "r"])["name"], "r::v");
+    assert_refused(&array.metropod(&["volume", "show", "p::v"]), "no such volume");
+    assert_eq!(block(&array, "r::v", MIB), 7);
+    array.kill();
+    array = Running::start("A", &scratch.path().join("a"));
+    assert_eq!(block(&array, "r::v", MIB), 7);
+    array.metropod(&["snapshot", "create", "r::v", "--suffix", "s"]);
+    assert_refused(&array.metropod(&["volume", "move", "r::v", "p"]), "has snapshots");
+}
+
+#[test]
 fn a_volume_grows_and_shrinks_only_when_that_is_said() {
     let scratch = scratch();
     let mut array = with_volume(&scratch);

@@ -82,7 +82,7 @@ fn entry(body: Body) -> Entry {
     }
 }
 
-fn operations() -> [Operation; 23] {
+fn operations() -> [Operation; 26] {
     let volume = VolumeId(9);
     let snapshot = SnapshotId { volume, taken_at: 10 };
     let payload = Payload { form: Form::Lz4, raw_len: 4096, bytes: Bytes::from_static(b"lz4") };
@@ -306,7 +306,7 @@ fn touched_blocks_have_the_documented_bytes() {
 
 /// Descriptor and attachment.
 #[rustfmt::skip]
-const OPERATIONS: [(&str, &str); 23] = [
+const OPERATIONS: [(&str, &str); 26] = [
     // write: a partial piece, a compressed data piece, a zero piece
     ("010900000000000000000e000000000000002200000000000002(512 x 11)01777777777777777777777777777777777777777777777777777777777777777700", "0103006c7a34"),
     // zero
@@ -353,6 +353,9 @@ const OPERATIONS: [(&str, &str); 23] = [
     ("030e090000000000000088000000000000000000100000000000", ""),
     // truncate
     ("03060900000000000000000010000000000001", ""),
+    ("030f0900000000000000cccccccccccccccccccccccccccccccc", ""),
+    ("0310cccccccccccccccccccccccccccccccc66000000000000006700000000000000090000000000000004000000766f6c31000010000000000088000000000000000000100000000000", ""),
+    ("0311660000000000000001", ""),
 ];
 
 #[rustfmt::skip]
@@ -442,7 +445,7 @@ const MANIFEST: [&str; 33] = [
     // counted from, eradication delay
     "66000000000000007700000000000000",
     // quota, not destroyed
-    "01000000400000000000",
+    "010000004000000000010200000000000000cccccccccccccccccccccccccccccccc9a0000000000000001000000cccccccccccccccccccccccccccccccc9b0000000000000000",
     // volume: size, root, layers
     "000010000000000001999999999999999999999999999999999999999999999999999999999999999902010000000500000000000000",
     // snapshot: size, no root, layers

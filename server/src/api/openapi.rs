@@ -18,7 +18,7 @@ enum Schema {
 
 use Schema::{Many, One, Text};
 
-const OPERATIONS: [Operation; 36] = [
+const OPERATIONS: [Operation; 37] = [
     ("/api/v1/array", "get", "The array", None, 200, One("Array")),
     (
         "/api/v1/array/collect",

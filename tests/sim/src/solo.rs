@@ -219,7 +219,7 @@ impl Solo {
             65..80 => self.finish_task(),
             80..84 => self.pass_time(Span::millis(20)),
             86..90 if self.churning && self.random.chance(70) => self.churn(),
-            84..87 if self.moving => self.move_volume(),
+            84..86 if self.moving => self.move_volume(),
             84..86 if self.collecting => self.collect_something(),
             86..88 if !self.moving => self.take_snapshot(),
             88..90 => self.ask_checkpoint(),

@@ -81,7 +81,12 @@ impl Solo {
             if self.media.is_dark() {
                 return self.crash();
             }
-            let ended = |array: &Array| array.pods().all(|pod| pod.namespace().moving.is_none());
+            // After a start the namespaces are the manifest's until the log is applied.
+            let ended = |array: &Array| {
+                array
+                    .pods()
+                    .all(|pod| pod.namespace().moving.is_none() && pod.applied() >= pod.machine().log_end())
+            };
             let found: Vec<(PodId, VolumeId)> = [POD, OTHER]
                 .into_iter()
                 .flat_map(|pod| self.volumes_of(pod, VOLUME_BYTES).into_iter().map(move |id| (pod, id)))

@@ -96,7 +96,7 @@ fn every_message_survives_encoding_and_no_prefix_of_it_does() {
 #[test]
 fn the_bytes_of_messages_are_frozen() {
     let golden = [
-        (Body::Total { data_blocks: 0x0102 }, "030203000000000000000201000000000000"),
+        (Body::Total { data_blocks: 0x0102 }, "040203000000000000000201000000000000"),
         (
             Body::Changes {
                 seq: 1,
