@@ -397,7 +397,7 @@ const MANIFEST: [&str; 33] = [
     // magic
     "4d504f444d414e49",
     // version
-    "0300",
+    "0400",
     // array
     "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",
     // number
@@ -445,7 +445,7 @@ const MANIFEST: [&str; 33] = [
     // counted from, eradication delay
     "66000000000000007700000000000000",
     // quota, not destroyed
-    "010000004000000000010200000000000000cccccccccccccccccccccccccccccccc9a0000000000000001000000cccccccccccccccccccccccccccccccc9b0000000000000000",
+    "01000000400000000000010200000000000000cccccccccccccccccccccccccccccccc9a0000000000000001000000cccccccccccccccccccccccccccccccc9b00000000000000",
     // volume: size, root, layers
     "000010000000000001999999999999999999999999999999999999999999999999999999999999999902010000000500000000000000",
     // snapshot: size, no root, layers
@@ -455,9 +455,9 @@ const MANIFEST: [&str; 33] = [
     // position
     "dddddddddddddddddddddddddddddddd0400000000000000eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee",
     // its namespace
-    "04000000706f6431000000000000000000000000000000000000005c2605000000000000",
+    "04000000706f6431000000000000000000000000000000000000005c26050000000000000000000000",
     // touched
     "01050000000000000001000000020000000000000002000000000000000300000000000000",
     // check
-    "f0459b88",
+    "5c5903ea",
 ];
