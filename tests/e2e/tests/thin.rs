@@ -13,8 +13,8 @@ const PIECE_BYTES: u64 = 64 << 10;
 const CHANGED: usize = 100;
 /// Longest time of a verb that looks at names or at what changed, also where others use the machine.
 const SHORT: Duration = Duration::from_secs(2);
-/// Memory of the array, besides what is written: overlay of a full budget, places of chunks, staged content.
-const RESIDENT_MIB_MAX: u64 = 1536;
+/// Memory of the array.
+const RESIDENT_MIB_MAX: u64 = 512;
 
 /// MiB that are written: `METROPOD_THIN_MIB`; a thousandth of the volume are 4096.
 #[test]
