@@ -83,11 +83,19 @@ impl Location {
 
     /// Upper bound of the record's length, in bytes; what to read, and what the record counts as.
     pub fn length_max(self) -> u32 {
-        let class = (self.0 >> CLASS_SHIFT & CLASS_MASK) as u32;
-        match class.checked_sub(FINE_CLASSES) {
-            None => class * FINE_STEP_BYTES,
-            Some(coarse) => FINE_CLASSES * FINE_STEP_BYTES + coarse * COARSE_STEP_BYTES,
-        }
+        class_bytes((self.0 >> CLASS_SHIFT & CLASS_MASK) as u32)
+    }
+}
+
+/// What a record of `length` bytes (header included) counts as, in bytes: see [`Location::length_max`].
+pub(crate) fn counted_bytes(length: u32) -> u32 {
+    class_bytes(class(length))
+}
+
+fn class_bytes(class: u32) -> u32 {
+    match class.checked_sub(FINE_CLASSES) {
+        None => class * FINE_STEP_BYTES,
+        Some(coarse) => FINE_CLASSES * FINE_STEP_BYTES + coarse * COARSE_STEP_BYTES,
     }
 }
 
@@ -115,7 +123,7 @@ mod tests {
             let location = Location::new(SegmentId(SEGMENTS_MAX - 1), (1 << 24) - 16, length);
             assert_eq!(location.segment(), SegmentId(SEGMENTS_MAX - 1));
             assert_eq!(location.offset(), (1 << 24) - 16);
-            assert!(location.length_max() >= length);
+            assert!(location.length_max() >= length && location.length_max() == counted_bytes(length));
             assert!(length > 4608 || location.length_max() - length < FINE_STEP_BYTES);
         }
     }

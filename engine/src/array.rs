@@ -9,8 +9,8 @@ use std::time::Duration;
 use metropod_core::names::{BadName, Name};
 use metropod_core::operation::Manage;
 use metropod_core::{
-    ArrayConfig, CollectConfig, Command, Input, ManageError as Refusal, Managed, OverlayLimits, ScrubConfig,
-    ScrubRequest,
+    AccountConfig, ArrayConfig, CollectConfig, Command, Input, ManageError as Refusal, Managed,
+    OverlayLimits, ScrubConfig, ScrubRequest,
 };
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
@@ -400,7 +400,7 @@ impl Array {
         self.asked(|request| Input::Manage { request, command }).await
     }
 
-    async fn asked(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Managed, ManageError> {
+    pub(crate) async fn asked(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Managed, ManageError> {
         let started = self.inner.driver.start_request(input);
         if let Some(append) = started.append {
             self.inner.driver.hand_over(append);
@@ -521,6 +521,7 @@ pub(crate) fn core_config(options: &Options, identity: &Identity) -> Result<Arra
         settings: Settings::default(),
         collect: CollectConfig::default(),
         scrub: ScrubConfig { bytes_per_s: options.scrub_bytes_per_s, ..ScrubConfig::default() },
+        account: AccountConfig::default(),
         seed,
     })
 }

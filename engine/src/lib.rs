@@ -18,6 +18,7 @@ mod manage;
 mod measure;
 mod observe;
 mod reading;
+mod space;
 mod status;
 mod superblock;
 mod volume;
@@ -39,8 +40,9 @@ pub use metropod_core::namespace::Limits;
 pub use metropod_core::{Extent, HostError, ManageError as Refusal};
 pub use metropod_protocol::{ArrayId, Epoch, PodId};
 pub use status::{
-    ArrayStatus, CollectionStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, ScrubFinding,
-    ScrubStatus, SideStatus, SnapshotStatus, SpaceStatus, VolumeStatus,
+    ArrayStatus, CollectionStatus, ConnectionStatus, MediatorWord, PodSide, PodSpace, PodStatus, Resync,
+    ScrubFinding, ScrubStatus, SideStatus, SnapshotStatus, SpaceCount, SpaceShares, SpaceStatus, VolumeSpace,
+    VolumeStatus,
 };
 pub use superblock::{Superblock, SuperblockError};
 pub use volume::{IoError, REQUEST_BYTES_MAX, SECTOR_BYTES, Volume};

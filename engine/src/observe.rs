@@ -7,6 +7,7 @@ use metropod_protocol::{ArrayId, MediatorStatus, Side, Time};
 
 use crate::array::Array;
 use crate::driver::now;
+use crate::space::{newest, pod_space, size_bytes, volume_space};
 use crate::status::{
     ArrayStatus, CollectionStatus, ConnectionStatus, MediatorWord, PodSide, PodStatus, Resync, ScrubFinding,
     ScrubStatus, SideStatus, SnapshotStatus, SpaceStatus, VolumeStatus,
@@ -64,8 +65,10 @@ impl Array {
     pub fn volumes(&self) -> Vec<VolumeStatus> {
         self.inner().driver.look(|array| {
             let mut volumes = Vec::new();
+            let newest = newest(array);
             for pod in array.pods() {
                 let namespace = pod.namespace();
+                let account = newest.and_then(|(account, age)| Some((account.pods.get(&pod.id())?, age)));
                 for (id, volume) in &namespace.volumes {
                     let serial = format!("{}{:08x}", hex(&pod.id().0[..8]), id.0);
                     volumes.push(VolumeStatus {
@@ -75,6 +78,9 @@ impl Array {
                         serial,
                         limits: volume.limits,
                         eradicated_in_ms: left(pod, [volume.destroyed, namespace.destroyed]),
+                        space: account.and_then(|(account, age)| {
+                            Some(volume_space(account.volumes.get(id)?, volume.size_bytes, age))
+                        }),
                     });
                 }
             }
@@ -86,8 +92,10 @@ impl Array {
     pub fn snapshots(&self) -> Vec<SnapshotStatus> {
         self.inner().driver.look(|array| {
             let mut snapshots = Vec::new();
+            let newest = newest(array);
             for pod in array.pods() {
                 let namespace = pod.namespace();
+                let account = newest.and_then(|(account, _)| account.pods.get(&pod.id()));
                 for (id, snapshot) in &namespace.snapshots {
                     let Some(volume) = namespace.volumes.get(&id.volume) else { continue };
                     snapshots.push(SnapshotStatus {
@@ -97,6 +105,7 @@ impl Array {
                             pod,
                             [snapshot.destroyed, volume.destroyed, namespace.destroyed],
                         ),
+                        unique_bytes: account.and_then(|account| account.snapshots.get(id).copied()),
                     });
                 }
             }
@@ -228,6 +237,10 @@ fn pod_status(array: &Core, pod: &Pod, now: Time, name_of: &impl Fn(ArrayId) -> 
         provisioned_bytes: namespace.provisioned_bytes(),
         eradication_delay_ms: namespace.eradication_delay_ms,
         eradicated_in_ms: left(pod, [namespace.destroyed]),
+        space: newest(array).and_then(|(account, age)| {
+            let account = account.pods.get(&pod.id())?;
+            Some(pod_space(account, size_bytes(array, pod.id(), account), age))
+        }),
     }
 }
 

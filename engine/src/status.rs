@@ -127,10 +127,12 @@ pub struct PodStatus {
     pub eradication_delay_ms: u64,
     /// If the pod is destroyed: milliseconds until it is eradicated.
     pub eradicated_in_ms: Option<u64>,
+    /// What it takes at this array; `None`: it was not counted yet.
+    pub space: Option<PodSpace>,
 }
 
 /// A volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct VolumeStatus {
     /// `pod::vol`.
     pub name: String,
@@ -144,6 +146,8 @@ pub struct VolumeStatus {
     pub limits: Limits,
     /// If it is destroyed: milliseconds until it is eradicated.
     pub eradicated_in_ms: Option<u64>,
+    /// What it takes at this array; `None`: it was not counted yet.
+    pub space: Option<VolumeSpace>,
 }
 
 /// A snapshot.
@@ -155,6 +159,107 @@ pub struct SnapshotStatus {
     pub size_bytes: u64,
     /// If it or its volume is destroyed: milliseconds until it is eradicated.
     pub eradicated_in_ms: Option<u64>,
+    /// Stored for it alone, in bytes: what eradicating it would give back; `None`: it was not counted yet.
+    pub unique_bytes: Option<u64>,
+}
+
+/// What a volume takes at one array. All counts in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct VolumeSpace {
+    /// How old the figures are, in milliseconds.
+    pub as_of_ms_ago: u64,
+    /// Blocks that hold data, before reduction.
+    pub logical_bytes: u64,
+    /// Stored for what it holds now and nothing else reaches but snapshots of its own.
+    pub unique_bytes: u64,
+    /// Stored for what it holds now and other volumes or their snapshots reach too; counts in full for each of them. `None`:
+    /// too many combinations share to tell.
+    pub shared_bytes: Option<u64>,
+    /// Stored for its snapshots alone.
+    pub snapshots_bytes: u64,
+    /// `logical_bytes` by `unique_bytes + shared_bytes`; `None` where nothing is stored, or as above.
+    pub data_reduction: Option<f64>,
+    /// Its size by the same.
+    pub total_reduction: Option<f64>,
+}
+
+/// What a pod takes at one array. All counts in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct PodSpace {
+    /// How old the figures are, in milliseconds.
+    pub as_of_ms_ago: u64,
+    /// Blocks of its volumes that hold data, before reduction.
+    pub logical_bytes: u64,
+    /// Stored for one of its volumes.
+    pub unique_bytes: u64,
+    /// Stored for several of its volumes, and no other pod's.
+    pub shared_bytes: u64,
+    /// Stored for snapshots alone.
+    pub snapshots_bytes: u64,
+    /// `logical_bytes` by what is stored for what its volumes hold now, each chunk once, whoever else shares it.
+    pub data_reduction: Option<f64>,
+    /// Its volumes' sizes by the same.
+    pub total_reduction: Option<f64>,
+}
+
+/// Whose the space of an array is.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct SpaceCount {
+    /// The newest count; `None`: there is none since the start.
+    pub newest: Option<SpaceShares>,
+    /// Counts that ended well since the start.
+    pub finished: u64,
+    /// Counts that failed.
+    pub failed: u64,
+    /// Requests for a count that were answered.
+    pub answered: u64,
+    /// How long the last one took, in milliseconds.
+    pub last_count_ms: u64,
+}
+
+/// One count. All in bytes, and exactly:
+/// `unique + shared + snapshots + held + map + unattributed + cleanable + overhead + freed = used + staged`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct SpaceShares {
+    /// How old the figures are, in milliseconds.
+    pub as_of_ms_ago: u64,
+    /// Sizes of all volumes.
+    pub size_bytes: u64,
+    /// Blocks of volumes that hold data, before reduction.
+    pub logical_bytes: u64,
+    /// Stored for one volume, perhaps for snapshots of its own too.
+    pub unique_bytes: u64,
+    /// Stored for several volumes.
+    pub shared_bytes: u64,
+    /// Stored for snapshots of one volume alone.
+    pub snapshots_bytes: u64,
+    /// Stored for what brings an array level, or is read from elsewhere, and for nothing above.
+    pub held_bytes: u64,
+    /// Nodes of maps.
+    pub map_bytes: u64,
+    /// Stored and nobody's at the time: garbage that is not found yet, and what was written since.
+    pub unattributed_bytes: u64,
+    /// Of all these, what is in memory and in the journal and not in files of chunks yet.
+    pub staged_bytes: u64,
+    /// Found dead, and given back when the files that hold it are cleaned.
+    pub cleanable_bytes: u64,
+    /// Headers, footers and padding of files, and room left in those being written; may be below zero, for the lengths of what
+    /// is stored are rounded up.
+    pub overhead_bytes: i64,
+    /// Files that go with the next checkpoint.
+    pub freed_bytes: u64,
+    /// Length of all files of chunks.
+    pub used_bytes: u64,
+    /// Files of the index, which come on top.
+    pub index_bytes: u64,
+    /// The journal now, which comes on top.
+    pub journal_bytes: u64,
+    /// Chunks that a volume or snapshot needs and that are not here: damage.
+    pub missing_chunks: u64,
+    /// `logical_bytes` by what is stored for what volumes hold now, each chunk once.
+    pub data_reduction: Option<f64>,
+    /// `size_bytes` by the same.
+    pub total_reduction: Option<f64>,
 }
 
 /// A connected array.

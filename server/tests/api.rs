@@ -49,7 +49,7 @@ fn every_operation_that_is_described_exists() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 36);
+    assert_eq!(operations, 38);
 }
 
 #[test]

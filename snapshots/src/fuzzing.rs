@@ -104,9 +104,12 @@ impl NodeStore for Made {
         }
         for [name, child, child_name, at] in self.0.as_chunks::<4>().0 {
             if *name == digest.0[0] && at & 7 == level {
-                content[usize::from(*child) % FANOUT * 32] = *child_name;
+                let place = usize::from(*child) % FANOUT * 32;
+                // Another of the name may have cut it short.
+                content.resize(content.len().max(place + 33), 0);
+                content[place] = *child_name;
                 content.truncate(if at & 0x80 == 0 { NODE_BYTES } else { usize::from(*child) });
-                content.resize(content.len().max(usize::from(*child) % FANOUT * 32 + 33), 0);
+                content.resize(content.len().max(place + 33), 0);
             }
         }
         Ok(content.into())

@@ -15,6 +15,7 @@
 //!
 //! Bytes: docs/format-map.md.
 
+mod attribute;
 mod chunk_store;
 mod compare;
 mod covers;
@@ -27,8 +28,10 @@ mod image;
 mod layer;
 mod lookup;
 mod map;
+mod mapped;
 mod nodes;
 mod overlay;
+mod owners;
 mod reach;
 mod read;
 mod run;
@@ -38,6 +41,7 @@ mod table;
 mod tree;
 mod upkeep;
 
+pub use attribute::{Names, attribute};
 pub use chunk_store::ChunkStoreError;
 pub use compare::{Comparison, Differing};
 pub use diff::{DiffCursor, diff, mapped_blocks};
@@ -46,8 +50,10 @@ pub use image::{Image, NotTheBase, Rework};
 pub use layer::{Layer, LayerId, LayerRange};
 pub use lookup::{Lookup, Source};
 pub use map::VolumeMap;
+pub use mapped::Mapped;
 pub use nodes::{CACHE_NODES_DEFAULT, MapError, Nodes};
 pub use overlay::{merge, merge_in_turns};
+pub use owners::{Owners, SetId, Share};
 pub use reach::{Marker, ReachError, Reached, mark_reachable};
 pub use read::{read_slots, resolve, resolve_now};
 pub use run::{RunError, RunPieces};

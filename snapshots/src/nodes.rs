@@ -50,6 +50,18 @@ pub enum MapError<E: std::error::Error + 'static> {
     },
 }
 
+/// A node, for a walk that will not want it again.
+pub(crate) async fn read_past_cache<S: NodeStore>(
+    store: &S,
+    level: u8,
+    digest: Digest,
+) -> Result<Node, MapError<S::Error>> {
+    let content = store.node(level, digest).await;
+    let content = content.map_err(|source| MapError::Node { level, digest, source })?;
+    let bytes = content.len();
+    Node::from_content(content).ok_or(MapError::Malformed { level, digest, bytes })
+}
+
 /// A handle on the nodes of all volumes of an array; clones share the cache.
 #[derive(Debug, Clone)]
 pub struct Nodes<S> {

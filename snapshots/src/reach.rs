@@ -20,10 +20,10 @@ use crate::covers::Covers;
 use crate::gather::{READS_IN_FLIGHT, breathe, gather};
 use crate::image::Image;
 use crate::layer::{Layer, LayerId};
-use crate::nodes::MapError;
+use crate::nodes::{MapError, read_past_cache};
 use crate::slot::Slot;
 use crate::store::NodeStore;
-use crate::tree::{FANOUT, Node, Root, blocks_per_child, blocks_under};
+use crate::tree::{FANOUT, Root, blocks_per_child, blocks_under};
 
 /// Nodes read before their children are gone on with.
 const NODES_AT_ONCE: usize = 64;
@@ -182,7 +182,8 @@ impl<S: NodeStore, M: Marker> Walk<'_, S, M> {
         let names: Vec<Digest> = under.iter().map(|place| place.digest).collect();
         self.marker.mark(&names).await.map_err(|source| ReachError::Mark { source })?;
         met.extend(under);
-        let reads: Vec<_> = met.iter().map(|place| self.read(level, place.digest)).collect();
+        let reads: Vec<_> =
+            met.iter().map(|place| read_past_cache(self.store, level, place.digest)).collect();
         let mut children = Vec::new();
         for (at, node) in gather(reads, READS_IN_FLIGHT).await.into_iter().enumerate() {
             let node = node.map_err(ReachError::Map)?;
@@ -213,13 +214,6 @@ impl<S: NodeStore, M: Marker> Walk<'_, S, M> {
         let names: Vec<Digest> = places.iter().map(|place| place.digest).collect();
         let first = self.marker.visit_nodes(&names).await.map_err(|source| ReachError::Mark { source })?;
         Ok(places.into_iter().zip(first).filter(|(_, first)| *first).map(|(place, _)| place).collect())
-    }
-
-    async fn read(&self, level: u8, digest: Digest) -> Result<Node, MapError<S::Error>> {
-        let content = self.store.node(level, digest).await;
-        let content = content.map_err(|source| MapError::Node { level, digest, source })?;
-        let bytes = content.len();
-        Node::from_content(content).ok_or(MapError::Malformed { level, digest, bytes })
     }
 
     async fn mark_data(&mut self) -> Walked<(), S, M> {

@@ -69,6 +69,11 @@ impl Node {
     pub(crate) fn content(&self) -> &Bytes {
         &self.0
     }
+
+    /// Those that are no holes, with their places.
+    pub(crate) fn children(&self) -> impl Iterator<Item = (usize, Digest)> + '_ {
+        (0..FANOUT).map(|index| (index, self.child(index))).filter(|(_, child)| !child.is_zero())
+    }
 }
 
 /// A node being changed.

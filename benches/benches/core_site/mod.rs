@@ -11,8 +11,8 @@ use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::{Manage, Operation, Piece};
 use metropod_core::task::Task;
 use metropod_core::{
-    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, Fetch, Input, Managed, OverlayLimits,
-    ScrubConfig, Source,
+    AccountConfig, Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, Fetch, Input, Managed,
+    OverlayLimits, ScrubConfig, Source,
 };
 use metropod_dedupe::{Compression, Reduced, StoreConfig, reduce};
 use metropod_journal::media::sim::SimMedia;
@@ -60,6 +60,7 @@ impl Site {
             settings: Settings::default(),
             collect: CollectConfig::default(),
             scrub: ScrubConfig::default(),
+            account: AccountConfig::default(),
             seed: [3; 32],
         };
         let io = Io::inline(Arc::new(media.clone()));

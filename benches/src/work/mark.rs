@@ -2,12 +2,16 @@
 //!
 //! The volume refers to chunks at random, some several times, and its snapshot differs from it in a tenth. Chunks have
 //! numbers for digests and little content: a pass reads nodes and the index, never chunks. After the first pass exactly
-//! what is referred to must be there.
+//! what is referred to must be there. Beside each pass it is counted whose the space is, by the same maps and index; the count
+//! must be what the store holds.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::time::Instant;
 
+use metropod::PodId;
+use metropod_core::names::{SnapshotId, VolumeId};
+use metropod_core::space_account::{Owned, OwnedVolume, account};
 use metropod_dedupe::{Digest, Store};
 use metropod_snapshots::{Image, LayerId, Nodes, Slot, VolumeMap, fold, mark_reachable};
 use serde_json::json;
@@ -41,7 +45,8 @@ pub(super) fn run(settings: &Settings) -> io::Result<Document> {
     let (images, referred) = volume_and_snapshot(&store, chunks, references)?;
     many_chunks::flush(&store)?;
     progress(format_args!("{chunks} chunks and {references} references stored"));
-    let (mut rates, mut cpu) = (Vec::new(), Vec::new());
+    let owned = owned(&images);
+    let (mut rates, mut cpu, mut counts) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=settings.rounds() {
         let began = (Instant::now(), process_cpu_ns());
         let pass = store.begin_pass().ok_or_else(|| io::Error::other("another pass is under way"))?;
@@ -62,6 +67,7 @@ pub(super) fn run(settings: &Settings) -> io::Result<Document> {
         if collected.dead_chunks > 0 {
             return Err(io::Error::other("a pass let something die that is referred to"));
         }
+        counts.push(reached.data as f64 / 1e6 / count(&owned, &store)?);
         rates.push(reached.data as f64 / 1e6 / marked_s);
         cpu.push(reached.data as f64 / 1e6 / cpu_s);
         progress(format_args!("mark: round {round} of {}", settings.rounds()));
@@ -71,8 +77,33 @@ pub(super) fn run(settings: &Settings) -> io::Result<Document> {
     document.add("a mark pass, by time", "5 M references per second and core", vec![wall]);
     let cpu = Figure::of("walk, mark and the end of the pass", "M references/s of one core", cpu);
     document.add("a mark pass, by processor time", "", vec![cpu]);
+    let counts = Figure::of("walk and count, one thread", "M references/s", counts);
+    document.add("whose the space is, by time", "", vec![counts]);
     document.fact("peak_resident_bytes", memory::peak_bytes());
     Ok(document)
+}
+
+/// A volume with its snapshot.
+fn owned(images: &[Image]) -> Owned {
+    let (pod, id) = (PodId([1; 16]), VolumeId(1));
+    let (live, snapshots) = images.split_last().expect("a volume was made");
+    let taken =
+        (2..).zip(snapshots).map(|(taken_at, image)| (SnapshotId { volume: id, taken_at }, image.clone()));
+    let volume = OwnedVolume { pod, id, live: live.clone(), snapshots: taken.collect() };
+    Owned { pods: vec![pod], volumes: vec![volume], held: Vec::new() }
+}
+
+/// Seconds that it takes to count whose the space is; it is all that is stored, after a pass.
+fn count(owned: &Owned, store: &Store) -> io::Result<f64> {
+    let began = Instant::now();
+    let account = block_on(account(owned, store)).map_err(|error| io::Error::other(format!("{error:?}")))?;
+    let seconds = began.elapsed().as_secs_f64();
+    let is_all = account.unattributed_bytes == 0 && account.missing_chunks == 0 && account.held_bytes == 0;
+    let is_sum = account.data_bytes() + account.map_bytes == account.census.stored_bytes;
+    match is_all && is_sum {
+        true => Ok(seconds),
+        false => Err(io::Error::other(format!("the count does not add up: {account:?}"))),
+    }
 }
 
 /// The images, and the numbers of the chunks that they refer to.

@@ -38,6 +38,7 @@ mod scrub;
 mod space;
 mod survey;
 mod sweep;
+mod weigh;
 mod writer;
 
 pub use clean::Cleaned;
@@ -45,6 +46,7 @@ pub use error::{OpenError, PassError, ReadError, WriteError};
 pub use pass::{Collected, Pass, Pin};
 pub use scrub::{Finding, Rot, SCRUB_LISTED_MAX, ScrubLeft, Scrubbed};
 pub use space::{Room, Space};
+pub use weigh::{Census, Weighed};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -132,7 +132,7 @@ impl Inner {
         assert_eq!(self.freed_segments, freed, "a segment is freed once and removed once");
     }
 
-    fn freed_bytes(&self, segment_bytes: u32) -> u64 {
+    pub(super) fn freed_bytes(&self, segment_bytes: u32) -> u64 {
         self.freed_segments * u64::from(segment_bytes)
     }
 }

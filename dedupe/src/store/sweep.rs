@@ -132,7 +132,7 @@ impl Store {
         found.clear();
     }
 
-    fn index_fault(&self, fault: RunFault) -> PassError {
+    pub(super) fn index_fault(&self, fault: RunFault) -> PassError {
         match fault {
             RunFault::Damaged => {
                 self.lock().rebuild_index = true;

@@ -82,6 +82,11 @@ pub enum Input {
         /// From [`crate::Array::next_request`].
         request: RequestId,
     },
+    /// Counts whose the space is; answered by [`Effect::Managed`] with [`Managed::Done`] when [`crate::Array::accounted`] has it.
+    Account {
+        /// From [`crate::Array::next_request`].
+        request: RequestId,
+    },
     /// Begins or stops reading and proving everything stored; answered at once by [`Effect::Managed`] with
     /// [`Managed::Done`]. [`crate::Array::scrub_progress`] tells the rest.
     Scrub {

@@ -25,12 +25,14 @@ pub mod namespace;
 pub mod operation;
 pub mod peer_message;
 pub mod run_file;
+pub mod space_account;
 pub mod task;
 pub mod transfer;
 
 pub use array::{
-    Array, ArrayConfig, BulkPort, CollectConfig, CollectCounts, DESTAGE_BYTES, OpenError,
-    SCRUB_BYTES_PER_S_DEFAULT, SCRUB_FINDINGS_MAX, STAGED_BYTES_MAX, ScrubConfig, ScrubProgress, ScrubState,
+    AccountConfig, Accounted, Array, ArrayConfig, BulkPort, CollectConfig, CollectCounts, DESTAGE_BYTES,
+    OpenError, SCRUB_BYTES_PER_S_DEFAULT, SCRUB_FINDINGS_MAX, STAGED_BYTES_MAX, ScrubConfig, ScrubProgress,
+    ScrubState,
 };
 pub use catchup::CatchUp;
 pub use door::{

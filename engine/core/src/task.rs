@@ -16,6 +16,7 @@ use metropod_snapshots::{ChunkStoreError, LayerId, MapError, ReachError, Rework}
 use crate::array::Swept;
 use crate::checkpoint::Checkpointed;
 use crate::namespace::PodImage;
+use crate::space_account::SpaceAccount;
 use crate::transfer::{AbortReason, TransferError};
 
 /// A flow to run to its end.
@@ -187,6 +188,8 @@ pub enum Finished {
     Marked(Result<Pass, FlowError>),
     /// A pass is over, or a step of the cleaning after it.
     Swept(Swept),
+    /// It was counted whose the space is.
+    Accounted(Result<Box<SpaceAccount>, FlowError>),
     /// A segment was read and proven.
     Scrubbed {
         /// Which scrub asked; another number than that of the one under way is ignored.

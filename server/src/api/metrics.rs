@@ -5,7 +5,10 @@ use std::fmt::Write;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use metropod::{Array, ArrayStatus, ConnectionStatus, MediatorWord, PodStatus, ScrubStatus, SideStatus};
+use metropod::{
+    Array, ArrayStatus, ConnectionStatus, MediatorWord, PodStatus, ScrubStatus, SideStatus, SpaceCount,
+    SpaceShares, VolumeStatus,
+};
 
 const STATUSES: [SideStatus; 7] = [
     SideStatus::Online,
@@ -23,8 +26,9 @@ pub(super) async fn text(State(array): State<Array>) -> impl IntoResponse {
         &array.scrub(),
         &array.pods(),
         &array.connections(),
-        array.volumes().len(),
+        &array.volumes(),
         array.alarms().len(),
+        &array.space(),
     );
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body)
 }
@@ -34,8 +38,9 @@ fn render(
     scrub: &ScrubStatus,
     pods: &[PodStatus],
     connections: &[ConnectionStatus],
-    volumes: usize,
+    volumes: &[VolumeStatus],
     alarms: usize,
+    count: &SpaceCount,
 ) -> String {
     let mut out = Families::default();
     out.family("metropod_info", "gauge", "The array and its program's version.");
@@ -63,7 +68,7 @@ fn render(
     out.single("metropod_scrub_total_bytes", "Bytes that it reads in all.", scrub.bytes_total);
     out.single("metropod_scrub_findings", "Things that it found rotten.", scrub.findings);
     out.single("metropod_scrubs", "Scrubs that ended well since the start.", scrub.finished);
-    out.single("metropod_volumes", "Volumes.", volumes as u64);
+    out.single("metropod_volumes", "Volumes.", volumes.len() as u64);
     out.single("metropod_alarms", "Alarms since the start that are still kept.", alarms as u64);
     let mediator_up = u64::from(status.mediator_status == MediatorWord::Online);
     out.single("metropod_mediator_up", "Whether the mediator answers.", mediator_up);
@@ -113,7 +118,57 @@ fn render(
             }
         }
     }
+    if let Some(shares) = &count.newest {
+        space_shares(&mut out, shares, pods, volumes);
+    }
     out.text
+}
+
+/// Whose the space is: kinds add up to the length of the files of chunks and what is staged, but for the overhead.
+fn space_shares(out: &mut Families, shares: &SpaceShares, pods: &[PodStatus], volumes: &[VolumeStatus]) {
+    out.single("metropod_space_count_age_ms", "How old the count of the space is.", shares.as_of_ms_ago);
+    out.family("metropod_space_share_bytes", "gauge", "Whose the space is, by the newest count.");
+    for (kind, bytes) in [
+        ("unique", shares.unique_bytes),
+        ("shared", shares.shared_bytes),
+        ("snapshots", shares.snapshots_bytes),
+        ("held", shares.held_bytes),
+        ("map", shares.map_bytes),
+        ("unattributed", shares.unattributed_bytes),
+        ("cleanable", shares.cleanable_bytes),
+        ("freed", shares.freed_bytes),
+    ] {
+        out.sample(&[("kind", kind)], bytes);
+    }
+    out.single("metropod_space_logical_bytes", "Bytes in use in volumes, by it.", shares.logical_bytes);
+    out.single(
+        "metropod_space_missing_chunks",
+        "Chunks that are needed and not here.",
+        shares.missing_chunks,
+    );
+    out.family("metropod_pod_space_bytes", "gauge", "What a pod takes here, by the newest count.");
+    for (pod, space) in pods.iter().filter_map(|pod| Some((pod, pod.space?))) {
+        for (kind, bytes) in [
+            ("logical", space.logical_bytes),
+            ("unique", space.unique_bytes),
+            ("shared", space.shared_bytes),
+            ("snapshots", space.snapshots_bytes),
+        ] {
+            out.sample(&[("pod", &pod.name), ("kind", kind)], bytes);
+        }
+    }
+    out.family("metropod_volume_space_bytes", "gauge", "What a volume takes here, by the newest count.");
+    for (volume, space) in volumes.iter().filter_map(|volume| Some((volume, volume.space?))) {
+        for (kind, bytes) in [
+            ("logical", Some(space.logical_bytes)),
+            ("unique", Some(space.unique_bytes)),
+            ("shared", space.shared_bytes),
+            ("snapshots", Some(space.snapshots_bytes)),
+        ] {
+            let Some(bytes) = bytes else { continue };
+            out.sample(&[("volume", &volume.name), ("kind", kind)], bytes);
+        }
+    }
 }
 
 /// Text under construction; samples belong to the family begun last.
@@ -156,7 +211,7 @@ fn escape(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use metropod::{Epoch, PodId, PodSide};
+    use metropod::{Epoch, PodId, PodSide, PodSpace};
 
     use super::*;
 
@@ -196,8 +251,13 @@ mod tests {
             provisioned_bytes: 0,
             eradication_delay_ms: 0,
             eradicated_in_ms: None,
+            space: Some(PodSpace { unique_bytes: 5, ..PodSpace::default() }),
         };
-        let text = render(&status, &ScrubStatus::default(), &[pod], &[], 0, 0);
+        let shares = SpaceShares { unique_bytes: 5, map_bytes: 3, ..SpaceShares::default() };
+        let count = SpaceCount { newest: Some(shares), ..SpaceCount::default() };
+        let text = render(&status, &ScrubStatus::default(), &[pod], &[], &[], 0, &count);
+        assert!(text.contains("metropod_space_share_bytes{kind=\"map\"} 3\n"));
+        assert!(text.contains("metropod_pod_space_bytes{pod=\"p\\\"q\",kind=\"unique\"} 5\n"));
         assert!(text.contains("metropod_journal_used_bytes 7\n"));
         assert!(text.contains("metropod_pod_status{pod=\"p\\\"q\",array=\"A\",status=\"paused\"} 1\n"));
         assert!(text.contains("metropod_pod_status{pod=\"p\\\"q\",array=\"A\",status=\"online\"} 0\n"));

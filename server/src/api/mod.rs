@@ -14,6 +14,7 @@ mod metrics;
 mod openapi;
 mod refusal;
 pub mod shapes;
+mod space;
 
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub fn router(array: Array) -> Router {
     Router::new()
         .route("/api/v1/array", get(handlers::array))
         .route("/api/v1/array/collect", post(handlers::collect))
+        .route("/api/v1/array/space", get(space::space).post(space::count))
         .route("/api/v1/array/scrub", get(handlers::scrub).post(handlers::start_scrub))
         .route("/api/v1/array/scrub/stop", post(handlers::stop_scrub))
         .route("/api/v1/array/connection-key", post(handlers::connection_key))

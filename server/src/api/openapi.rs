@@ -18,7 +18,7 @@ enum Schema {
 
 use Schema::{Many, One, Text};
 
-const OPERATIONS: [Operation; 37] = [
+const OPERATIONS: [Operation; 39] = [
     ("/api/v1/array", "get", "The array", None, 200, One("Array")),
     (
         "/api/v1/array/collect",
@@ -27,6 +27,15 @@ const OPERATIONS: [Operation; 37] = [
         None,
         202,
         One("Array"),
+    ),
+    ("/api/v1/array/space", "get", "Whose the space is, as of the newest count", None, 200, One("Space")),
+    (
+        "/api/v1/array/space",
+        "post",
+        "Counts whose the space is now; answered rises when it is done",
+        None,
+        202,
+        One("Space"),
     ),
     (
         "/api/v1/array/scrub",
@@ -292,6 +301,23 @@ fn schemas() -> Value {
             "failover_preference": maybe_text, "volumes": count, "size_bytes": count, "quota_bytes": maybe_count,
             "provisioned_bytes": count, "eradication_delay_ms": count, "destroyed": flag,
             "eradicated_in_ms": maybe_count,
+            "space": {"nullable": true, "allOf": [{"$ref": "#/components/schemas/PodSpace"}]},
+        })),
+        "PodSpace": object(json!({
+            "as_of_ms_ago": count, "logical_bytes": count, "unique_bytes": count, "shared_bytes": count,
+            "snapshots_bytes": count, "data_reduction": maybe_number, "total_reduction": maybe_number,
+        })),
+        "Space": object(json!({
+            "newest": {"nullable": true, "allOf": [{"$ref": "#/components/schemas/SpaceShares"}]},
+            "finished": count, "failed": count, "answered": count, "last_count_ms": count,
+        })),
+        "SpaceShares": object(json!({
+            "as_of_ms_ago": count, "size_bytes": count, "logical_bytes": count, "unique_bytes": count,
+            "shared_bytes": count, "snapshots_bytes": count, "held_bytes": count, "map_bytes": count,
+            "unattributed_bytes": count, "staged_bytes": count, "cleanable_bytes": count,
+            "overhead_bytes": {"type": "integer", "format": "int64"}, "freed_bytes": count, "used_bytes": count,
+            "index_bytes": count, "journal_bytes": count, "missing_chunks": count,
+            "data_reduction": maybe_number, "total_reduction": maybe_number,
         })),
         "Resync": object(json!({
             "bytes_logical": count, "bytes_done": count, "bytes_referenced": count, "bytes_compressed": count,
@@ -299,11 +325,14 @@ fn schemas() -> Value {
         })),
         "Volume": object(json!({
             "name": text, "id": text, "size_bytes": count, "serial": text, "unique_bytes": maybe_count,
-            "logical_bytes": maybe_count, "data_reduction": maybe_number, "iops_limit": maybe_count,
+            "shared_bytes": maybe_count, "snapshots_bytes": maybe_count, "logical_bytes": maybe_count,
+            "data_reduction": maybe_number, "total_reduction": maybe_number, "space_as_of_ms_ago": maybe_count,
+            "iops_limit": maybe_count,
             "bandwidth_limit_bytes_per_s": maybe_count, "destroyed": flag, "eradicated_in_ms": maybe_count,
         })),
         "Snapshot": object(json!({
             "name": text, "size_bytes": count, "destroyed": flag, "eradicated_in_ms": maybe_count,
+            "unique_bytes": maybe_count,
         })),
         "Eradicated": object(json!({"name": text})),
         "Diff": object(json!({
@@ -333,7 +362,9 @@ fn schemas() -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shapes::{PodSideShape, ResyncShape, VolumeShape};
+    use super::super::shapes::{
+        CountShape, PodSideShape, PodSpaceShape, ResyncShape, SharesShape, VolumeShape,
+    };
     use super::*;
 
     fn collect_references(value: &Value, into: &mut Vec<String>) {
@@ -377,14 +408,21 @@ mod tests {
             size_bytes: 0,
             serial: String::new(),
             unique_bytes: None,
+            shared_bytes: None,
+            snapshots_bytes: None,
             logical_bytes: None,
             data_reduction: None,
+            total_reduction: None,
+            space_as_of_ms_ago: None,
             iops_limit: None,
             bandwidth_limit_bytes_per_s: None,
             destroyed: false,
             eradicated_in_ms: None,
         };
         assert_eq!(fields("Volume"), keys(serde_json::to_value(volume).unwrap()));
+        assert_eq!(fields("Space"), keys(serde_json::to_value(CountShape::default()).unwrap()));
+        assert_eq!(fields("SpaceShares"), keys(serde_json::to_value(SharesShape::default()).unwrap()));
+        assert_eq!(fields("PodSpace"), keys(serde_json::to_value(PodSpaceShape::default()).unwrap()));
         assert_eq!(fields("Resync"), keys(serde_json::to_value(ResyncShape::default()).unwrap()));
         let side = PodSideShape {
             name: String::new(),

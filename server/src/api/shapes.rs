@@ -4,6 +4,7 @@
 
 mod requests;
 mod scrub;
+mod space;
 
 use metropod::{
     ArrayStatus, CollectionStatus, ConnectionStatus, Diff, Epoch, PodSide, PodStatus, Resync, SnapshotStatus,
@@ -17,6 +18,7 @@ pub use requests::{
 };
 
 pub use scrub::{ScrubFindingShape, ScrubShape};
+pub use space::{CountShape, PodSpaceShape, SharesShape};
 
 /// What `array show` answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,6 +131,8 @@ pub struct PodShape {
     pub destroyed: bool,
     /// How long it still waits.
     pub eradicated_in_ms: Option<u64>,
+    /// What it takes at the array that answers; null: it was not counted yet.
+    pub space: Option<PodSpaceShape>,
 }
 
 /// Orders configurations.
@@ -193,12 +197,20 @@ pub struct VolumeShape {
     pub size_bytes: u64,
     /// Serial number shown to hosts, the same on both arrays.
     pub serial: String,
-    /// Stored bytes that only this volume needs; never known yet: it takes reference counts.
+    /// Stored for what it holds and nothing else reaches but snapshots of its own; null: it was not counted yet.
     pub unique_bytes: Option<u64>,
-    /// Bytes in use before reduction, exactly; `null` unless asked for by `/space` (`volume show --measure`).
+    /// Stored for what it holds and other volumes or their snapshots reach too: in full for each of them.
+    pub shared_bytes: Option<u64>,
+    /// Stored for its snapshots alone.
+    pub snapshots_bytes: Option<u64>,
+    /// Bytes in use before reduction: when it was counted, or now if asked for by `/space` (`volume show --measure`).
     pub logical_bytes: Option<u64>,
-    /// `logical_bytes` by stored bytes; never known yet: chunks are shared between volumes.
+    /// `logical_bytes`, when it was counted, by `unique_bytes + shared_bytes`; null where nothing is stored.
     pub data_reduction: Option<f64>,
+    /// `size_bytes` by the same.
+    pub total_reduction: Option<f64>,
+    /// How old these figures are.
+    pub space_as_of_ms_ago: Option<u64>,
     /// Requests in a second that each array lets through.
     pub iops_limit: Option<u64>,
     /// Bytes in a second that each array lets through.
@@ -220,6 +232,8 @@ pub struct SnapshotShape {
     pub destroyed: bool,
     /// How long it still waits.
     pub eradicated_in_ms: Option<u64>,
+    /// Stored for it alone; null: it was not counted yet.
+    pub unique_bytes: Option<u64>,
 }
 
 /// What is no more.
@@ -361,6 +375,7 @@ impl From<PodStatus> for PodShape {
             eradication_delay_ms: status.eradication_delay_ms,
             destroyed: status.eradicated_in_ms.is_some(),
             eradicated_in_ms: status.eradicated_in_ms,
+            space: status.space.map(PodSpaceShape::from),
         }
     }
 }
@@ -408,9 +423,13 @@ impl From<VolumeStatus> for VolumeShape {
             id: status.id,
             size_bytes: status.size_bytes,
             serial: status.serial,
-            unique_bytes: None,
-            logical_bytes: None,
-            data_reduction: None,
+            unique_bytes: status.space.map(|space| space.unique_bytes),
+            shared_bytes: status.space.and_then(|space| space.shared_bytes),
+            snapshots_bytes: status.space.map(|space| space.snapshots_bytes),
+            logical_bytes: status.space.map(|space| space.logical_bytes),
+            data_reduction: status.space.and_then(|space| space.data_reduction),
+            total_reduction: status.space.and_then(|space| space.total_reduction),
+            space_as_of_ms_ago: status.space.map(|space| space.as_of_ms_ago),
             iops_limit: Some(status.limits.iops).filter(|limit| *limit > 0),
             bandwidth_limit_bytes_per_s: Some(status.limits.bytes_per_s).filter(|limit| *limit > 0),
             destroyed: status.eradicated_in_ms.is_some(),
@@ -426,6 +445,7 @@ impl From<SnapshotStatus> for SnapshotShape {
             size_bytes: status.size_bytes,
             destroyed: status.eradicated_in_ms.is_some(),
             eradicated_in_ms: status.eradicated_in_ms,
+            unique_bytes: status.unique_bytes,
         }
     }
 }
@@ -464,7 +484,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use metropod::{Limits, MediatorWord, PodId, SideStatus};
+    use metropod::{Limits, MediatorWord, PodId, PodSpace, SideStatus, VolumeSpace};
     use serde_json::json;
 
     use super::*;
@@ -491,6 +511,7 @@ mod tests {
             provisioned_bytes: 3072,
             eradication_delay_ms: 1000,
             eradicated_in_ms: None,
+            space: Some(PodSpace { as_of_ms_ago: 9, unique_bytes: 6, ..PodSpace::default() }),
         };
         assert_eq!(
             serde_json::to_value(PodShape::from(status)).unwrap(),
@@ -507,6 +528,10 @@ mod tests {
                 "failover_preference": null, "volumes": 2, "size_bytes": 2048, "quota_bytes": 4096,
                 "provisioned_bytes": 3072, "eradication_delay_ms": 1000, "destroyed": false,
                 "eradicated_in_ms": null,
+                "space": {
+                    "as_of_ms_ago": 9, "logical_bytes": 0, "unique_bytes": 6, "shared_bytes": 0,
+                    "snapshots_bytes": 0, "data_reduction": null, "total_reduction": null,
+                },
             })
         );
     }
@@ -520,12 +545,22 @@ mod tests {
             serial: "s".into(),
             limits: Limits { iops: 7, bytes_per_s: 0 },
             eradicated_in_ms: Some(5),
+            space: Some(VolumeSpace {
+                as_of_ms_ago: 9,
+                logical_bytes: 400,
+                unique_bytes: 60,
+                shared_bytes: Some(20),
+                snapshots_bytes: 8,
+                data_reduction: Some(5.0),
+                total_reduction: Some(6.4),
+            }),
         };
         assert_eq!(
             serde_json::to_value(VolumeShape::from(status)).unwrap(),
             json!({
-                "name": "p::v", "id": "1", "size_bytes": 512, "serial": "s", "unique_bytes": null,
-                "logical_bytes": null, "data_reduction": null, "iops_limit": 7,
+                "name": "p::v", "id": "1", "size_bytes": 512, "serial": "s", "unique_bytes": 60,
+                "shared_bytes": 20, "snapshots_bytes": 8, "logical_bytes": 400, "data_reduction": 5.0,
+                "total_reduction": 6.4, "space_as_of_ms_ago": 9, "iops_limit": 7,
                 "bandwidth_limit_bytes_per_s": null, "destroyed": true, "eradicated_in_ms": 5,
             })
         );

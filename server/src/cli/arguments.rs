@@ -179,6 +179,12 @@ pub enum ArrayVerb {
     Connections,
     /// Gives back the space of what was overwritten, trimmed or eradicated now, and waits until it is done
     Collect,
+    /// Shows whose the space is, as of when that was last counted
+    Space {
+        /// Counts it now, which reads all maps and the index, and waits until it is done
+        #[arg(long)]
+        now: bool,
+    },
 }
 
 /// Verbs of `scrub`.
@@ -274,7 +280,11 @@ pub enum VolumeVerb {
         size: SizeBytes,
     },
     /// Lists volumes
-    List,
+    List {
+        /// Shows what they take, as of when that was last counted
+        #[arg(long)]
+        space: bool,
+    },
     /// Shows one volume
     Show {
         /// pod::volume
@@ -426,6 +436,8 @@ mod tests {
             "array connection-key",
             "array connect --address 127.0.0.1:7750 --key k",
             "array connections",
+            "array space --now",
+            "volume list --space",
             "pod create p",
             "pod show p",
             "pod stretch p --to B --wait",

@@ -8,6 +8,7 @@ use crate::client::rest::Client;
 use super::arguments::{ArrayVerb, Group};
 use super::output::{Failure, Output};
 use super::size::SizeBytes;
+use super::space;
 use super::table::Table;
 
 /// Between looks at a collection.
@@ -31,6 +32,8 @@ pub(super) fn run(group: &Group<ArrayVerb>) -> Result<(), Failure> {
             let used = SizeBytes(array.space.used_bytes);
             output.say(&array, &format!("done; files of chunks take {used}"))
         }
+        ArrayVerb::Space { now: false } => output.answer(&client.space()?, space::shown),
+        ArrayVerb::Space { now: true } => output.answer(&space::counted(&client)?, space::shown),
         ArrayVerb::Connections => output.answer(&client.connections()?, |list| listed(list)),
     }
 }

@@ -14,6 +14,7 @@ mod progress;
 mod scrub;
 mod size;
 mod snapshot;
+mod space;
 mod span;
 mod table;
 mod volume;

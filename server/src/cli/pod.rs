@@ -9,6 +9,7 @@ use super::arguments::{Group, PodVerb};
 use super::output::{Failure, Output};
 use super::progress::{Bar, duration};
 use super::size::SizeBytes;
+use super::space;
 use super::span::SpanMs;
 use super::table::Table;
 
@@ -176,6 +177,7 @@ fn shown(pod: &PodShape) -> Table {
         None => table.value("quota", "none"),
     }
     table.value("eradication delay", SpanMs(pod.eradication_delay_ms));
+    space::add_pod(&mut table, pod.space.as_ref());
     if pod.destroyed {
         table.value("destroyed", end(true, pod.eradicated_in_ms));
     }

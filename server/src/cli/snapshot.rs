@@ -7,6 +7,7 @@ use super::arguments::{Group, SnapshotVerb};
 use super::output::{Failure, Output};
 use super::pod::{destroyed, end};
 use super::size::SizeBytes;
+use super::space;
 use super::table::Table;
 
 pub(super) fn run(group: &Group<SnapshotVerb>) -> Result<(), Failure> {
@@ -37,11 +38,12 @@ pub(super) fn run(group: &Group<SnapshotVerb>) -> Result<(), Failure> {
 }
 
 fn listed(snapshots: &[SnapshotShape]) -> Table {
-    let mut table = Table::new(["NAME", "SIZE", "DESTROYED"]).when_empty("no snapshots");
+    let mut table = Table::new(["NAME", "SIZE", "UNIQUE", "DESTROYED"]).when_empty("no snapshots");
     for snapshot in snapshots {
         table.row([
             snapshot.name.clone(),
             SizeBytes(snapshot.size_bytes).to_string(),
+            space::of_snapshot(snapshot),
             end(snapshot.destroyed, snapshot.eradicated_in_ms),
         ]);
     }

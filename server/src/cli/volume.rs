@@ -7,6 +7,7 @@ use super::arguments::{Group, VolumeVerb};
 use super::output::{Failure, Output};
 use super::pod::{destroyed, end};
 use super::size::SizeBytes;
+use super::space;
 use super::table::Table;
 
 pub(super) fn run(group: &Group<VolumeVerb>) -> Result<(), Failure> {
@@ -17,7 +18,10 @@ pub(super) fn run(group: &Group<VolumeVerb>) -> Result<(), Failure> {
             let made = client.create_volume(volume, size.0)?;
             output.say(&made, &format!("made volume {} of {}", made.name, SizeBytes(made.size_bytes)))
         }
-        VolumeVerb::List => output.answer(&client.volumes()?, |volumes| listed(volumes)),
+        VolumeVerb::List { space: false } => output.answer(&client.volumes()?, |volumes| listed(volumes)),
+        VolumeVerb::List { space: true } => {
+            output.answer(&client.volumes()?, |volumes| space::volumes(volumes))
+        }
         VolumeVerb::Show { volume, measure: false } => output.answer(&client.volume(volume)?, shown),
         VolumeVerb::Show { volume, measure: true } => {
             output.answer(&client.measured_volume(volume)?, |volume| {
@@ -117,6 +121,7 @@ fn shown(volume: &VolumeShape) -> Table {
     if let Some(limit) = volume.bandwidth_limit_bytes_per_s {
         table.value("limit", format_args!("{}/s at each array", SizeBytes(limit)));
     }
+    space::add_volume(&mut table, volume);
     if volume.destroyed {
         table.value("destroyed", end(true, volume.eradicated_in_ms));
     }

@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::shapes::{
-    ArrayShape, ConnectRequest, ConnectedShape, ConnectionShape, CreatePodRequest, CreateSnapshotRequest,
-    CreateVolumeRequest, ErrorShape, KeyShape, PodShape, ScrubShape, SnapshotShape, StretchRequest,
-    VolumeShape,
+    ArrayShape, ConnectRequest, ConnectedShape, ConnectionShape, CountShape, CreatePodRequest,
+    CreateSnapshotRequest, CreateVolumeRequest, ErrorShape, KeyShape, PodShape, ScrubShape, SnapshotShape,
+    StretchRequest, VolumeShape,
 };
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
@@ -102,6 +102,16 @@ impl Client {
     /// Asks for a collection; gives the array as it was before.
     pub fn collect(&self) -> Result<ArrayShape, ClientError> {
         self.send(Method::Post, "array/collect", &serde_json::json!({}))
+    }
+
+    /// Whose the space is, as of the newest count.
+    pub fn space(&self) -> Result<CountShape, ClientError> {
+        self.get("array/space")
+    }
+
+    /// Asks for a count; gives what there is before.
+    pub fn count_space(&self) -> Result<CountShape, ClientError> {
+        self.send(Method::Post, "array/space", &serde_json::json!({}))
     }
 
     /// How far the scrub is, or how the last one ended.

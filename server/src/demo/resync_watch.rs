@@ -72,6 +72,7 @@ mod tests {
             eradication_delay_ms: 0,
             destroyed: false,
             eradicated_in_ms: None,
+            space: None,
         }
     }
 

@@ -7,7 +7,10 @@
 //! - S5: what the collector leaves is what a recount of everything that is named finds, no more and no less; a read that
 //!   was under way meanwhile shows what it would have shown before.
 //! - S6: a scrub finds nothing rotten, whatever is moved, freed or lost in a crash while it reads.
+//! - S7: whose the space is, is what a recount of every block of every volume and snapshot finds; and it adds up, whatever
+//!   goes on meanwhile.
 
+mod accounting;
 mod collecting;
 mod movers;
 mod things;
@@ -20,8 +23,8 @@ use metropod_core::names::{Name, SnapshotId, VolumeId};
 use metropod_core::operation::{BLOCK_BYTES, Manage};
 use metropod_core::task::{Finished, Task};
 use metropod_core::{
-    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, ManageError, Managed,
-    OverlayLimits, ScrubConfig, Source,
+    AccountConfig, Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input,
+    ManageError, Managed, OverlayLimits, ScrubConfig, Source,
 };
 use metropod_dedupe::{SEGMENT_BYTES_MIN, StoreConfig};
 use metropod_journal::media::sim::SimMedia;
@@ -87,6 +90,8 @@ pub struct Counts {
     pub moves: u64,
     /// Moves that another volume of the name turned back.
     pub turned_back: u64,
+    /// Accounts of the space that were made beside everything else.
+    pub accounts: u64,
     /// Records that were read and proven beside everything else.
     pub scrubbed: u64,
 }
@@ -343,6 +348,9 @@ impl Solo {
         let task = self.tasks.swap_remove(at);
         self.counts.flows += 1;
         let finished = run(task.future);
+        if let Finished::Accounted(Ok(account)) = &finished {
+            self.check_sum(account);
+        }
         if let Finished::Upkept(Ok(upkept)) = &finished {
             match upkept.rework {
                 Some(Rework::Merged { .. }) => self.counts.merges += 1,
@@ -536,12 +544,24 @@ impl Solo {
         let mut store = StoreConfig::new(ME.0);
         let mut collect = CollectConfig::default();
         let mut scrub = ScrubConfig { every: None, ..ScrubConfig::default() };
+        let mut account = AccountConfig { every: None };
         if self.collecting {
             store.segment_bytes = SEGMENT_BYTES_MIN;
             collect = CollectConfig { fresh_percent: 30, fresh_bytes_min: 200_000, clean_percent: 60 };
             scrub = ScrubConfig { bytes_per_s: 4 << 20, every: Some(Span::millis(100)) };
+            account = AccountConfig { every: Some(Span::millis(200)) };
         }
-        ArrayConfig { me: ME, journal, store, overlay, settings: Settings::default(), collect, scrub, seed }
+        ArrayConfig {
+            me: ME,
+            journal,
+            store,
+            overlay,
+            settings: Settings::default(),
+            collect,
+            scrub,
+            account,
+            seed,
+        }
     }
 
     // ---- checks

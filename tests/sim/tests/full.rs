@@ -8,8 +8,8 @@ use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::{Manage, Operation};
 use metropod_core::task::Task;
 use metropod_core::{
-    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, ManageError, Managed,
-    OverlayLimits, ScrubConfig,
+    AccountConfig, Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input,
+    ManageError, Managed, OverlayLimits, ScrubConfig,
 };
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
@@ -145,6 +145,7 @@ fn open(media: &SimMedia, now: Time) -> Array {
         overlay: OverlayLimits::default(),
         collect: CollectConfig::default(),
         scrub: ScrubConfig::default(),
+        account: AccountConfig::default(),
         seed: [3; 32],
     };
     let io = Io::inline(Arc::new(media.clone()));

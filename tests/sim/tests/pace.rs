@@ -7,8 +7,8 @@ use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::Manage;
 use metropod_core::task::Task;
 use metropod_core::{
-    Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, Managed, OverlayLimits,
-    ScrubConfig,
+    AccountConfig, Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, HostError, Input, Managed,
+    OverlayLimits, ScrubConfig,
 };
 use metropod_dedupe::StoreConfig;
 use metropod_journal::media::sim::SimMedia;
@@ -68,6 +68,7 @@ impl World {
             overlay: OverlayLimits::default(),
             collect: CollectConfig::default(),
             scrub: ScrubConfig { every: None, ..ScrubConfig::default() },
+            account: AccountConfig { every: None },
             seed: [3; 32],
         };
         let io = Io::inline(Arc::new(media.clone()));

@@ -78,6 +78,18 @@ fn what_managers_do_is_done_alike_on_both_arrays_under_faults() {
 }
 
 #[test]
+fn whose_the_space_is_adds_up_whatever_goes_on_while_it_is_counted() {
+    let mut total = Counts::default();
+    let first = knob("METROPOD_SEED").unwrap_or(0);
+    let seeds = knob("METROPOD_SEEDS").unwrap_or(if first > 0 { 1 } else { 60 });
+    for seed in first..first + seeds {
+        total += run_pair(seed, |pair| pair.managed().accounting()).0;
+    }
+    println!("{seeds} seeds: {total:?}");
+    assert!(total.accounts > 10 * seeds && total.accounts_with_held > seeds, "the runs count: {total:?}");
+}
+
+#[test]
 fn seeds_that_once_failed_pass() {
     for seed in seeds_in(REGRESSIONS) {
         run(seed);

@@ -7,8 +7,8 @@ use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::Manage;
 use metropod_core::task::Task;
 use metropod_core::{
-    Alarm, Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, Input, Managed, OverlayLimits,
-    ScrubConfig, ScrubRequest, ScrubState,
+    AccountConfig, Alarm, Array, ArrayConfig, BulkPort, CollectConfig, Command, Effect, Input, Managed,
+    OverlayLimits, ScrubConfig, ScrubRequest, ScrubState,
 };
 use metropod_dedupe::{Rot, SEGMENT_BYTES_MIN, StoreConfig, segment_path};
 use metropod_journal::JournalConfig;
@@ -58,6 +58,7 @@ impl World {
             overlay: OverlayLimits::default(),
             collect: CollectConfig::default(),
             scrub: ScrubConfig { bytes_per_s: RATE, every: Some(EVERY) },
+            account: AccountConfig { every: None },
             seed: [3; 32],
         };
         let io = Io::inline(Arc::new(media.clone()));

@@ -39,6 +39,7 @@ fn what_the_collector_leaves_is_what_a_recount_finds_whatever_happened_meanwhile
     let total = run(seeds, |seed| Solo::new(seed).collecting().churning());
     assert!(total.recounts == seeds && total.dead_chunks > seeds, "the collector does something: {total:?}");
     assert!(total.scrubbed > seeds, "and so does the scrub: {total:?}");
+    assert!(total.accounts > 2 * seeds, "and whose the space is is counted meanwhile: {total:?}");
 }
 
 #[test]
@@ -96,6 +97,7 @@ fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Co
         total.dead_chunks += counts.dead_chunks;
         total.recounts += counts.recounts;
         total.scrubbed += counts.scrubbed;
+        total.accounts += counts.accounts;
     }
     assert!(total.merges > seeds && total.folds > seeds, "layers are merged and folded: {total:?}");
     println!("{seeds} seeds: {total:?}");

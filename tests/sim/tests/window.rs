@@ -9,8 +9,8 @@ use metropod_core::names::{Name, VolumeId};
 use metropod_core::operation::Manage;
 use metropod_core::task::Finished;
 use metropod_core::{
-    Array, ArrayConfig, BulkPort, Channel, CollectConfig, Command, Effect, Input, Managed, OverlayLimits,
-    ScrubConfig,
+    AccountConfig, Array, ArrayConfig, BulkPort, Channel, CollectConfig, Command, Effect, Input, Managed,
+    OverlayLimits, ScrubConfig,
 };
 use metropod_dedupe::StoreConfig;
 use metropod_journal::JournalConfig;
@@ -74,8 +74,8 @@ impl World {
             let settings = Settings::default();
             let overlay = OverlayLimits::default();
             let (store, collect) = (StoreConfig::new(me.0), CollectConfig::default());
-            let scrub = ScrubConfig::default();
-            let config = ArrayConfig { me, journal, store, overlay, collect, scrub, settings, seed };
+            let (scrub, account) = (ScrubConfig::default(), AccountConfig::default());
+            let config = ArrayConfig { me, journal, store, overlay, collect, scrub, account, settings, seed };
             let io = Io::inline(Arc::new(media.clone()));
             let array =
                 run(Array::open(config, io, Arc::new(bulk.clone()), now)).expect("an empty media opens");

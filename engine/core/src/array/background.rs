@@ -90,6 +90,7 @@ impl Array {
     pub(super) fn background(&mut self, now: Time) {
         // Reads only: a journal that failed is no reason to stop.
         self.scrub(now);
+        self.account(now);
         if self.poisoned.is_some() {
             return;
         }
@@ -137,6 +138,7 @@ impl Array {
             Finished::Turn => self.rework_some(),
             Finished::Marked(result) => self.marked(now, result),
             Finished::Swept(swept) => self.swept(now, swept),
+            Finished::Accounted(result) => self.accounted_for(now, result),
             Finished::Scrubbed { number, result } => self.scrubbed(now, number, result),
             Finished::Sent { pod, round, result } => self.round_sent(now, pod, round, result),
             Finished::Received { pod, round, result } => self.round_received(pod, round, result),

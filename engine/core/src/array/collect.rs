@@ -371,6 +371,7 @@ impl Array {
         self.collection.not_before = Some(now + Span(took.0.saturating_mul(REST_FACTOR)));
         self.collection.not_at_all_before = Some(now + took.min(URGENT_REST_MAX));
         self.collection.review = true;
+        self.accounting.collected();
         // Who waits for space hears that there is none to be had.
         self.admission.review();
         self.answer_waiting(Ok(Managed::Done));
@@ -399,6 +400,11 @@ impl Pod {
     fn add_roots(&mut self, roots: &mut Vec<Image>) -> Option<()> {
         let own = self.freeze();
         roots.extend(images_of(&own).cloned());
+        self.add_held(roots)
+    }
+
+    /// Adds everything that it may name beside its volumes and snapshots; `None` if that cannot be told now.
+    pub(super) fn add_held(&self, roots: &mut Vec<Image>) -> Option<()> {
         roots.extend(self.fork.iter().flat_map(|fork| images_of(&fork.image)).cloned());
         match &self.catch_up {
             CatchUp::Sending(sending) => {

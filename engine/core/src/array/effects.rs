@@ -301,6 +301,7 @@ impl Array {
     fn note_applied(&mut self, pod: PodId) {
         let dropped = self.pods.get_mut(&pod).is_some_and(|found| std::mem::take(&mut found.dropped_content));
         self.collection.applied(dropped);
+        self.accounting.applied();
     }
 
     /// Tells machine and chores of what applying changed.

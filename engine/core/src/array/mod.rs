@@ -10,6 +10,7 @@
 //! - A4: host writes wait outside the machines, longer the less room journal and staging have left, and while the maps'
 //!   layers exceed their bound or space is being given back.
 
+mod account;
 mod admission;
 mod background;
 mod closing;
@@ -51,6 +52,7 @@ use crate::layer_ids::LayerIds;
 use crate::names::Name;
 use crate::pod::Pod;
 
+pub use account::{AccountConfig, Accounted};
 pub(crate) use admission::{Journaled, Kind as JournaledKind};
 pub use collect::{CollectConfig, CollectCounts, Swept};
 pub use open::OpenError;
@@ -78,6 +80,8 @@ pub struct ArrayConfig {
     pub collect: CollectConfig,
     /// When and how fast everything stored is read and proven.
     pub scrub: ScrubConfig,
+    /// When it is counted whose the space is.
+    pub account: AccountConfig,
     /// Timers.
     pub settings: Settings,
     /// Fresh random bytes at every start.
@@ -104,6 +108,7 @@ pub struct Array {
     background: background::Background,
     collection: collect::Collection,
     scrub: scrub::Scrub,
+    accounting: account::Accounting,
     frozen: GivenOut,
     upkeep: upkeep::Upkeep,
     layer_places: Arc<LayerPlaces>,
@@ -130,6 +135,7 @@ impl Array {
             Input::Manage { request, command } => self.manage(now, request, command),
             Input::Checkpoint { request } => self.checkpoint_for(request),
             Input::Collect { request } => self.collect_for(request),
+            Input::Account { request } => self.account_for(request),
             Input::Scrub { request, what } => self.scrub_for(now, request, what),
             Input::Appended { id, result } => self.appended(now, id, result),
             Input::Finished(finished) => self.finished(now, finished),
@@ -166,6 +172,7 @@ impl Array {
                 self.background.retries.next(),
                 self.collection.due_at(),
                 self.scrub.due_at(),
+                self.accounting.due_at(),
                 self.closing.due_at(),
                 self.meters.opens_at(),
                 self.admission.opens_at(),
@@ -237,6 +244,7 @@ impl Array {
             && self.upkeep.is_idle()
             && self.collection.is_idle()
             && !self.scrub.is_reading()
+            && !self.accounting.is_walking()
             && self.pods.values().all(|pod| pod.in_journal.is_empty())
     }
 

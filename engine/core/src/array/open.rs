@@ -201,6 +201,7 @@ impl Array {
             background: Background::after(found.number),
             collection: super::collect::Collection::default(),
             scrub: super::scrub::Scrub::new(now, &config.scrub),
+            accounting: super::account::Accounting::new(now, &config.account),
             frozen: GivenOut::default(),
             upkeep: Upkeep::default(),
             run_bytes: checkpoint::run_bytes_of(&found.places),

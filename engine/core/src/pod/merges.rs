@@ -37,20 +37,24 @@ pub(crate) struct Merges {
 
 #[derive(Debug)]
 enum Merge {
-    Running(u64),
+    Running {
+        number: u64,
+        /// It was begun before the entry's turn.
+        ahead: bool,
+    },
     Ready(Whole),
 }
 
 impl Merges {
     pub(crate) fn is_running(&self, index: Index) -> bool {
-        matches!(self.of.get(&index), Some(Merge::Running(_)))
+        matches!(self.of.get(&index), Some(Merge::Running { .. }))
     }
 
     /// What an entry whose turn it is was waiting for.
     pub(super) fn take(&mut self, index: Index) -> Option<Whole> {
         match self.of.remove(&index)? {
             Merge::Ready(whole) => Some(whole),
-            running @ Merge::Running(_) => {
+            running @ Merge::Running { .. } => {
                 self.of.insert(index, running);
                 None
             }
@@ -68,15 +72,18 @@ impl Merges {
         self.looked = applied;
     }
 
-    fn begin(&mut self, index: Index) -> u64 {
+    fn begin(&mut self, index: Index, ahead: bool) -> u64 {
         self.number += 1;
-        self.of.insert(index, Merge::Running(self.number));
+        self.of.insert(index, Merge::Running { number: self.number, ahead });
         self.number
     }
 
-    fn index_of(&self, number: u64) -> Option<Index> {
-        let is_it = |merge: &Merge| matches!(merge, Merge::Running(running) if *running == number);
-        self.of.iter().find(|(_, merge)| is_it(merge)).map(|(index, _)| *index)
+    /// The entry that a merge under way is for, and whether it was begun ahead.
+    fn find(&self, wanted: u64) -> Option<(Index, bool)> {
+        self.of.iter().find_map(|(index, merge)| match merge {
+            Merge::Running { number, ahead } if *number == wanted => Some((*index, *ahead)),
+            _ => None,
+        })
     }
 }
 
@@ -122,23 +129,23 @@ impl Pod {
         if blocks.is_empty() {
             return None;
         }
-        let number = self.merges.begin(index);
+        let number = self.merges.begin(index, index > self.applied.next());
         Some(MergeRequest { number, blocks })
     }
 
     /// A merge ended well.
     pub(crate) fn merge_done(&mut self, number: u64, whole: Whole) {
-        if let Some(index) = self.merges.index_of(number) {
+        if let Some((index, _)) = self.merges.find(number) {
             self.merges.of.insert(index, Merge::Ready(whole));
         }
     }
 
-    /// A merge failed; says whether that keeps the entry that is to be applied next from being applied. Others are read again
-    /// at their turn, which may never come: their volume may be gone by then.
+    /// A merge failed; says whether its entry cannot be applied for that. What was read ahead is read again at the entry's
+    /// turn, which may never come: its volume may be gone by then.
     pub(crate) fn merge_failed(&mut self, number: u64) -> bool {
-        let Some(index) = self.merges.index_of(number) else { return false };
+        let Some((index, ahead)) = self.merges.find(number) else { return false };
         self.merges.passed(index);
-        index == self.applied.next()
+        !ahead
     }
 }
 

@@ -3,7 +3,9 @@
 //! - G1: never two arrays serve while one of them is alone; never two are alone.
 //! - G2: memory and journal stay within their bounds.
 //! - G3: in the end both serve, mirrored, the right is back at the mediator, and both hold the same, byte for byte.
+//! - G4: whose the space is adds up, counts nothing twice, and misses nothing, whatever goes on while it is counted.
 
+use metropod_core::space_account::SpaceAccount;
 use metropod_core::{Alarm, Array};
 use metropod_dedupe::Digest;
 use metropod_protocol::{MediatorStatus, PodId, Serving, Side};
@@ -20,6 +22,20 @@ const STAGED_MAX: u64 = 32 << 20;
 pub const HEAL: Nanos = ms(60_000);
 
 impl Pair {
+    /// G4.
+    pub(super) fn check_account(&mut self, account: &SpaceAccount) {
+        self.counts.accounts += 1;
+        self.counts.accounts_with_held += u64::from(account.held_bytes > 0);
+        let census = &account.census;
+        let counted = account.data_bytes() + account.held_bytes + account.map_bytes;
+        if account.sum_bytes() != census.used_bytes as i64
+            || counted > census.stored_bytes + census.staged_bytes
+            || account.missing_chunks > 0
+        {
+            self.fail(&format!("G4: {account:?}"));
+        }
+    }
+
     /// Ends the run: an oracle does not hold.
     pub(super) fn fail(&self, what: &str) -> ! {
         for (site, pod) in [(0, POD), (1, POD), (0, NEIGHBOUR), (1, NEIGHBOUR)] {

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 use metropod_core::names::{SnapshotId, VolumeId};
 use metropod_core::{Array, Channel};
-use metropod_protocol::{ArrayId, MediatorId, PodId, RequestId};
+use metropod_protocol::{ArrayId, MediatorId, PodId, RequestId, Span};
 
 use crate::random::Random;
 use crate::register::{History, Moment};
@@ -85,6 +85,10 @@ pub struct Counts {
     pub managed: u64,
     /// Collections that began while a round was under way.
     pub collected_in_rounds: u64,
+    /// Counts of whose the space is that ended, and added up.
+    pub accounts: u64,
+    /// Of them, those with something that was held for no volume or snapshot.
+    pub accounts_with_held: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -99,6 +103,8 @@ impl std::ops::AddAssign for Counts {
         self.snapshots += other.snapshots;
         self.managed += other.managed;
         self.collected_in_rounds += other.collected_in_rounds;
+        self.accounts += other.accounts;
+        self.accounts_with_held += other.accounts_with_held;
     }
 }
 
@@ -139,6 +145,8 @@ pub struct Pair {
     hosts: hosts::Load,
     neighbour: neighbour::Neighbour,
     managers: managers::Managers,
+    /// Between counts of whose the space is.
+    accounting: Option<Span>,
     plan: Plan,
     faults_until: Nanos,
     counts: Counts,
@@ -173,6 +181,7 @@ impl Pair {
             hosts: hosts::Load::default(),
             neighbour: neighbour::Neighbour::default(),
             managers: managers::Managers::new(seed),
+            accounting: None,
             plan: Plan::default(),
             faults_until: 0,
             counts: Counts::default(),
@@ -186,6 +195,12 @@ impl Pair {
             pair.boot(site);
         }
         pair
+    }
+
+    /// Has arrays count whose the space is, all the time, from their next start on.
+    pub fn accounting(mut self) -> Pair {
+        self.accounting = Some(Span::millis(100));
+        self
     }
 
     /// Prints what happens.

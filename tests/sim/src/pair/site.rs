@@ -181,7 +181,18 @@ impl Site {
         let store = StoreConfig { segment_bytes: SEGMENT_BYTES_MIN, ..StoreConfig::new(me.0) };
         let collect = CollectConfig { fresh_percent: 20, fresh_bytes_min: 300_000, clean_percent: 60 };
         let scrub = metropod_core::ScrubConfig { every: None, ..Default::default() };
-        ArrayConfig { me, journal, store, overlay, settings: Settings::default(), collect, scrub, seed }
+        let account = metropod_core::AccountConfig { every: None };
+        ArrayConfig {
+            me,
+            journal,
+            store,
+            overlay,
+            settings: Settings::default(),
+            collect,
+            scrub,
+            account,
+            seed,
+        }
     }
 }
 
@@ -206,7 +217,8 @@ impl Pair {
                 self.sites[site].media.cut_power_after(effects);
             }
             let now = self.sites[site].clock(self.now);
-            let config = self.sites[site].config(&mut self.random);
+            let mut config = self.sites[site].config(&mut self.random);
+            config.account.every = self.accounting;
             let at = &mut self.sites[site];
             at.boot += 1;
             at.queue = MediaQueue::inline(at.media.clone());
@@ -466,7 +478,12 @@ impl Pair {
     fn poll(&mut self, site: usize) {
         self.sites[site].poll_at = None;
         match self.sites[site].flows.poll_one(&mut self.random) {
-            Some(Ended::Core(finished)) => self.step(site, Input::Finished(finished)),
+            Some(Ended::Core(finished)) => {
+                if let Finished::Accounted(Ok(account)) = &finished {
+                    self.check_account(account);
+                }
+                self.step(site, Input::Finished(finished));
+            }
             Some(Ended::Read(end)) => {
                 self.read_answer(site, *end);
                 self.after_step(site);

@@ -89,7 +89,9 @@ impl Solo {
             let named = array.pod(POD).map_or(0, |pod| named_by(pod, &nodes).len() as u64);
             let stats = array.store().stats();
             found = (stats.chunks + stats.staged, named);
-            if found.0 == found.1 {
+            if found.0 == found.1 && self.recount_space() {
+                let array = self.array.as_ref().expect("the array is open");
+                let scrub = array.scrub_progress();
                 self.counts.recounts += 1;
                 self.counts.scrubbed += scrub.records;
                 self.counts.dead_chunks += array.collect_counts().dead_chunks;
@@ -126,7 +128,7 @@ fn add_blocks(
     named.extend(slots.iter().map(|slot| slot.digest()).filter(|name| !name.is_zero()));
 }
 
-fn add_nodes(image: &Image, store: &Store, named: &mut BTreeSet<Digest>) {
+pub(super) fn add_nodes(image: &Image, store: &Store, named: &mut BTreeSet<Digest>) {
     if let Some(root) = image.root() {
         add_tree(root.height - 1, root.digest, store, named);
     }
