@@ -379,17 +379,12 @@ pub enum ManageError {
     Stretched,
     /// Only between pods at one array do volumes move.
     #[error(
-        "volumes move only between pods that are not stretched; unstretch the pod first, or choose another"
+        "volumes move only between pods that are at this array alone, and one of the two is stretched; choose another pod, or copy the data from host to host"
     )]
     MoveOfStretched,
     /// A volume moves to another pod.
     #[error("source and target are the same pod; choose another pod of this array")]
     MoveToSamePod,
-    /// A volume moves without snapshots.
-    #[error(
-        "the volume has snapshots; eradicate them first, destroyed ones too: a volume moves without snapshots"
-    )]
-    MoveOfSnapshots,
     /// The pod that is to take a volume is destroyed.
     #[error("the pod that the volume should move to is destroyed; recover it first, or choose another")]
     TargetDestroyed,

@@ -17,7 +17,7 @@ use crate::codec::Reader;
 use crate::journal_record::{JournalRecord, stream_of};
 use crate::manifest::{self, Manifest};
 use crate::names::{Name, SnapshotId, VolumeId};
-use crate::namespace::{Destroyed, Limits, Moving, Namespace, PodImage, Snapshot, Volume};
+use crate::namespace::{Arrived, Destroyed, Limits, Moving, Namespace, PodImage, Snapshot, Volume};
 use crate::operation::{Arrival, Content, Manage, Operation, Piece, Target};
 use crate::peer_message::{SyncFrame, decode_bulk};
 use crate::pod::ForkPoint;
@@ -144,6 +144,7 @@ fn operations() -> [Operation; 26] {
             name: name("vol1"),
             size_bytes: 1 << 20,
             limits: Limits { iops: 0x88, bytes_per_s: 1 << 20 },
+            left_ms: 0x99,
         })),
         Operation::Manage(Manage::MoveEnd { by: Index(0x66), stays: true }),
     ]
@@ -202,6 +203,7 @@ fn image() -> (PodImage, Arc<Layer>) {
             Volume {
                 limits: Limits { iops: 0x88, bytes_per_s: 1 << 20 },
                 destroyed: Some(Destroyed { by: Index(0x98), left_ms: 0x99 }),
+                last_snapshot: 0x9d,
                 ..Volume::new(name("vol1"), 1 << 20)
             },
         )]),
@@ -213,7 +215,7 @@ fn image() -> (PodImage, Arc<Layer>) {
         quota_bytes: Some(1 << 30),
         destroyed: None,
         moving: Some(Moving { volume, to: POD, by: Index(0x9a) }),
-        arrived: BTreeMap::from([(POD, Index(0x9b))]),
+        arrived: BTreeMap::from([(POD, Arrived { by: Index(0x9b), volume: VolumeId(0x9c) })]),
     };
     let volumes = BTreeMap::from([(volume, folded)]);
     (PodImage { namespace, volumes, snapshots: BTreeMap::from([(snapshot, frozen)]) }, layer)
@@ -354,7 +356,7 @@ const OPERATIONS: [(&str, &str); 26] = [
     // truncate
     ("03060900000000000000000010000000000001", ""),
     ("030f0900000000000000cccccccccccccccccccccccccccccccc", ""),
-    ("0310cccccccccccccccccccccccccccccccc66000000000000006700000000000000090000000000000004000000766f6c31000010000000000088000000000000000000100000000000", ""),
+    ("0310cccccccccccccccccccccccccccccccc66000000000000006700000000000000090000000000000004000000766f6c310000100000000000880000000000000000001000000000009900000000000000", ""),
     ("0311660000000000000001", ""),
 ];
 
@@ -393,7 +395,7 @@ const TOUCHED: &str = "050000000000000001000000020000000000000002000000000000000
 
 /// Field by field.
 #[rustfmt::skip]
-const MANIFEST: [&str; 33] = [
+const MANIFEST: [&str; 35] = [
     // magic
     "4d504f444d414e49",
     // version
@@ -434,8 +436,8 @@ const MANIFEST: [&str; 33] = [
     "0400000000000000",
     // name
     "04000000706f6431",
-    // volumes: one with limits, destroyed
-    "01000000020000000000000004000000766f6c310000100000000000880000000000000000001000000000000198000000000000009900000000000000",
+    // volumes: one with limits, destroyed, with its last snapshot
+    "01000000020000000000000004000000766f6c3100001000000000008800000000000000000010000000000001980000000000000099000000000000009d00000000000000",
     // snapshots
     "0100000002000000000000000300000000000000020000007331000010000000000000",
     // preferred
@@ -445,7 +447,11 @@ const MANIFEST: [&str; 33] = [
     // counted from, eradication delay
     "66000000000000007700000000000000",
     // quota, not destroyed
-    "01000000400000000000010200000000000000cccccccccccccccccccccccccccccccc9a0000000000000001000000cccccccccccccccccccccccccccccccc9b00000000000000",
+    "01000000400000000000",
+    // a volume that leaves: volume, pod, entry
+    "010200000000000000cccccccccccccccccccccccccccccccc9a00000000000000",
+    // volumes that came: pod, entry, volume
+    "01000000cccccccccccccccccccccccccccccccc9b000000000000009c00000000000000",
     // volume: size, root, layers
     "000010000000000001999999999999999999999999999999999999999999999999999999999999999902010000000500000000000000",
     // snapshot: size, no root, layers
@@ -459,5 +465,5 @@ const MANIFEST: [&str; 33] = [
     // touched
     "01050000000000000001000000020000000000000002000000000000000300000000000000",
     // check
-    "5c5903ea",
+    "c7bfc3bd",
 ];

@@ -2,6 +2,8 @@
 //!
 //! - N1: changed only by applying committed log entries in order, so that both arrays hold the same at the same index.
 //! - N2: encoded canonically: equal namespaces have equal bytes.
+//! - N3: snapshots of a volume have rising numbers, none of them twice: a snapshot keeps its number when its volume moves to
+//!   another pod, and the next one there has the index of its entry or one more than the last, whichever is more.
 
 use std::collections::BTreeMap;
 
@@ -67,6 +69,8 @@ pub struct Volume {
     pub limits: Limits,
     /// Set while it waits for its eradication.
     pub destroyed: Option<Destroyed>,
+    /// Number of the last snapshot that was taken of it, whether it is still there or not (N3).
+    pub last_snapshot: u64,
 }
 
 /// A snapshot's description.
@@ -83,7 +87,12 @@ pub struct Snapshot {
 impl Volume {
     /// A volume in use, without limits.
     pub fn new(name: Name, size_bytes: u64) -> Volume {
-        Volume { name, size_bytes, limits: Limits::default(), destroyed: None }
+        Volume { name, size_bytes, limits: Limits::default(), destroyed: None, last_snapshot: 0 }
+    }
+
+    /// The number of the snapshot that the entry at `index` takes of it (N3).
+    pub fn next_snapshot(&self, index: Index) -> u64 {
+        index.0.max(self.last_snapshot.saturating_add(1))
     }
 }
 
@@ -103,6 +112,15 @@ pub struct Moving {
     pub to: PodId,
     /// The entry that sent it there: names the move, with the pod that it leaves.
     pub by: Index,
+}
+
+/// What came last from another pod of the array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrived {
+    /// The entry there that sent it.
+    pub by: Index,
+    /// The volume, as it is called here.
+    pub volume: VolumeId,
 }
 
 /// See the module's text.
@@ -128,8 +146,8 @@ pub struct Namespace {
     pub destroyed: Option<Destroyed>,
     /// The volume that leaves for another pod.
     pub moving: Option<Moving>,
-    /// The last move from each other pod whose volume came here.
-    pub arrived: BTreeMap<PodId, Index>,
+    /// The last volume that came here from each other pod.
+    pub arrived: BTreeMap<PodId, Arrived>,
 }
 
 impl Namespace {
@@ -231,6 +249,7 @@ impl Namespace {
             out.put_u64_le(volume.size_bytes);
             volume.limits.encode(out);
             put_destroyed(out, volume.destroyed);
+            out.put_u64_le(volume.last_snapshot);
         }
         put_count(out, self.snapshots.len());
         for (id, snapshot) in &self.snapshots {
@@ -255,22 +274,24 @@ impl Namespace {
             out.put_u64_le(moving.by.0);
         });
         put_count(out, self.arrived.len());
-        for (pod, by) in &self.arrived {
+        for (pod, arrived) in &self.arrived {
             out.put_slice(&pod.0);
-            out.put_u64_le(by.0);
+            out.put_u64_le(arrived.by.0);
+            out.put_u64_le(arrived.volume.0);
         }
     }
 
     /// Reads what [`Namespace::encode`] wrote.
     pub fn decode(reader: &mut Reader) -> Result<Namespace, DecodeError> {
         let mut namespace = Namespace::new(read_name(reader)?);
-        for _ in 0..reader.count(38)? {
+        for _ in 0..reader.count(46)? {
             let id = VolumeId(reader.u64()?);
             let volume = Volume {
                 name: read_name(reader)?,
                 size_bytes: read_size(reader)?,
                 limits: Limits::decode(reader)?,
                 destroyed: read_destroyed(reader)?,
+                last_snapshot: reader.u64()?,
             };
             namespace.volumes.insert(id, volume);
         }
@@ -293,9 +314,10 @@ impl Namespace {
             let (volume, to) = (VolumeId(reader.u64()?), PodId(reader.array()?));
             Ok(Moving { volume, to, by: Index(reader.u64()?) })
         })?;
-        for _ in 0..reader.count(24)? {
+        for _ in 0..reader.count(32)? {
             let pod = PodId(reader.array()?);
-            namespace.arrived.insert(pod, Index(reader.u64()?));
+            let arrived = Arrived { by: Index(reader.u64()?), volume: VolumeId(reader.u64()?) };
+            namespace.arrived.insert(pod, arrived);
         }
         Ok(namespace)
     }

@@ -31,6 +31,24 @@ fn a_volume_that_moves_between_pods_keeps_what_was_acknowledged_and_is_in_one_pl
     let seeds = seeds(300);
     let total = run(seeds, |seed| Solo::new(seed).moving());
     assert!(total.moves > 2 * seeds && total.turned_back > seeds / 10, "it moves: {total:?}");
+    assert!(total.snapshots > seeds, "with snapshots: {total:?}");
+}
+
+#[test]
+fn a_volume_moves_while_managers_collector_scrub_and_accounts_go_on() {
+    let seeds = seeds(300);
+    let total = run(seeds, |seed| {
+        let solo = Solo::new(seed).moving();
+        // Every mixture of what else goes on.
+        match seed / 2 % 3 {
+            0 => solo.collecting().churning(),
+            1 => solo.collecting(),
+            _ => solo.churning(),
+        }
+    });
+    assert!(total.moves > seeds && total.turned_back > seeds / 20, "it moves: {total:?}");
+    assert!(total.recounts >= seeds / 3 && total.dead_chunks > seeds / 2, "space comes back: {total:?}");
+    assert!(total.scrubbed > seeds / 2 && total.accounts > seeds && total.churned > seeds, "{total:?}");
 }
 
 #[test]

@@ -8,13 +8,13 @@ use metropod_protocol::{
     Ticket, Time,
 };
 
-use super::moves::Coming;
+use super::moves::Found;
 use super::{Array, Journaled, JournaledKind};
 use crate::door::{Alarm, Channel, Effect, HostError, ManageError};
 use crate::journal_record::{JournalRecord, stream_of};
 use crate::operation;
 use crate::peer_message::SyncFrame;
-use crate::pod::{Applied, ApplyContext, Unapplied, Waiting};
+use crate::pod::{Applied, ApplyContext, Coming, Unapplied, Waiting};
 
 /// Applied entries let go of at a time.
 const DROP_ENTRIES: u64 = 64;
@@ -225,9 +225,9 @@ impl Array {
             }
             if let Some(arrival) = found.next_arrival() {
                 match self.coming(pod, &arrival) {
-                    Coming::Here(image) => self.arrives(pod, *image),
-                    Coming::Later => break,
-                    Coming::Nowhere => {
+                    Found::Here(content) => self.arrives(pod, *content),
+                    Found::Later => break,
+                    Found::Nowhere => {
                         self.damaged(now, pod, Alarm::CorruptEntry(pod));
                         break;
                     }
@@ -244,9 +244,9 @@ impl Array {
         self.drop_applied(now, pod);
     }
 
-    fn arrives(&mut self, pod: PodId, image: metropod_snapshots::Image) {
+    fn arrives(&mut self, pod: PodId, content: Coming) {
         if let Some(found) = self.pods.get_mut(&pod) {
-            found.arriving = Some(image);
+            found.arriving = Some(content);
         }
     }
 
@@ -311,7 +311,7 @@ impl Array {
             return;
         }
         found.review_chores(now);
-        self.resume_move(now, pod);
+        self.resume_move(pod);
         let Some(found) = self.pods.get(&pod) else { return };
         if found.maps.values().any(|map| map.image().layers().len() > self.config.overlay.layers_max) {
             // Snapshots may be taken far more often than checkpoints.

@@ -16,20 +16,20 @@
 //!   if the manifest has MoveIn. What P has not replayed yet MoveIn waits for; P never waits for P2, so none waits in a ring.
 //! - Q4: the move ends by itself. Where it stands is in the two namespaces; after a start, or a refusal that is none of a log
 //!   (busy, offline), it goes on from there. P2 remembers the last move from each pod, so a MoveIn that comes again is the same.
+//!   Who asks again for a move that is under way waits for its end.
 //! - Q5: meanwhile neither pod is stretched, destroyed or eradicated at somebody's wish. A joiner never sees MoveIn: P2's log
 //!   begins behind it by the time the pod can be stretched.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use metropod_protocol::{Index, PodId, RequestId, Span, Time};
-use metropod_snapshots::Image;
 
 use super::Array;
 use crate::door::{ManageError, Managed};
 use crate::names::VolumeId;
-use crate::namespace::{Moving, Volume};
-use crate::operation::{Arrival, Content, Manage, Target};
-use crate::pod::{Answer, Waiting};
+use crate::namespace::Moving;
+use crate::operation::{Arrival, Manage, Target};
+use crate::pod::{Answer, Coming, Waiting};
 
 /// Between attempts.
 const PAUSE: Span = Span::millis(200);
@@ -44,8 +44,10 @@ pub(super) struct Moves {
 }
 
 struct Move {
+    volume: VolumeId,
+    to: PodId,
     /// Who waits for its end.
-    asked: Option<RequestId>,
+    asked: Vec<RequestId>,
     /// What P2 said against it.
     refused: Option<ManageError>,
     stage: Stage,
@@ -69,9 +71,9 @@ enum Stage {
     Resting(Time),
 }
 
-/// What a volume that comes holds.
-pub(super) enum Coming {
-    Here(Box<Image>),
+/// Whether what a volume that comes holds is there.
+pub(super) enum Found {
+    Here(Box<Coming>),
     /// The pod that it leaves has not applied all of it.
     Later,
     /// Nobody has it.
@@ -123,8 +125,12 @@ impl Array {
         if pod == to {
             return Err(ManageError::MoveToSamePod);
         }
-        if self.moves.under_way.contains_key(&pod) {
-            return Err(ManageError::Moving);
+        if let Some(one) = self.moves.under_way.get_mut(&pod) {
+            if (one.volume, one.to) != (volume, to) {
+                return Err(ManageError::Moving);
+            }
+            one.asked.push(asked);
+            return Ok(());
         }
         let found = self.pods.get_mut(&pod).ok_or(ManageError::NoSuchPod)?;
         found.check_leaves(volume)?;
@@ -132,14 +138,15 @@ impl Array {
         self.pods[&to].check_takes(&described)?;
         let request = self.propose(now, pod, Manage::MoveOut { volume, to });
         let stage = Stage::Sending(request);
-        self.moves.under_way.insert(pod, Move { asked: Some(asked), refused: None, stage });
+        self.moves.under_way.insert(pod, Move { volume, to, asked: vec![asked], refused: None, stage });
         Ok(())
     }
 
     /// A move that nobody sees to goes on (Q4): it was under way when the array stopped.
-    pub(super) fn resume_move(&mut self, now: Time, pod: PodId) {
-        if self.moving(pod).is_some() {
-            let resumed = || Move { asked: None, refused: None, stage: Stage::Resting(now) };
+    pub(super) fn resume_move(&mut self, pod: PodId) {
+        if let Some(Moving { volume, to, .. }) = self.moving(pod) {
+            let stage = Stage::Draining(RequestId(self.next_request));
+            let resumed = || Move { volume, to, asked: Vec::new(), refused: None, stage };
             self.moves.under_way.entry(pod).or_insert_with(resumed);
         }
     }
@@ -236,7 +243,7 @@ impl Array {
     /// Decides, with both logs applied, by what the namespaces say (Q1, Q4).
     fn settled(&mut self, now: Time, pod: PodId, target: Index, through: Index) -> bool {
         let Some(found) = self.pods.get(&pod).filter(|found| found.applied >= through) else { return false };
-        let Some(Moving { volume, to, by }) = found.namespace.moving else {
+        let Some(Moving { to, by, .. }) = found.namespace.moving else {
             let refused = self.moves.under_way.get(&pod).and_then(|one| one.refused);
             self.end_move(pod, refused.map_or(Ok(Managed::Done), Err));
             return true;
@@ -269,8 +276,7 @@ impl Array {
                 self.propose_end(now, pod, true);
             }
             None => {
-                let Volume { name, size_bytes, limits, .. } = found.namespace.volumes[&volume].clone();
-                let arrival = Arrival { from: pod, by, through, volume, name, size_bytes, limits };
+                let Some((to, arrival)) = found.arrival(through) else { return false };
                 let request = self.propose(now, to, Manage::MoveIn(arrival));
                 self.set_stage(pod, Stage::Arriving(request));
             }
@@ -279,18 +285,17 @@ impl Array {
     }
 
     /// The content of a volume that an entry about to be applied brings to `to` (Q3).
-    pub(super) fn coming(&mut self, to: PodId, arrival: &Arrival) -> Coming {
-        let Some(found) = self.pods.get_mut(&arrival.from) else { return Coming::Nowhere };
-        if found.applied < arrival.through {
-            self.moves.waits.insert((arrival.from, to));
-            return Coming::Later;
+    pub(super) fn coming(&mut self, to: PodId, arrival: &Arrival) -> Found {
+        let Some(found) = self.pods.get_mut(&arrival.from) else { return Found::Nowhere };
+        if found.applied >= arrival.through {
+            return found.leaving(arrival).map_or(Found::Nowhere, |coming| Found::Here(Box::new(coming)));
         }
-        match found.namespace.moving {
-            Some(Moving { volume, by, .. }) if volume == arrival.volume && by == arrival.by => {
-                Coming::Here(Box::new(found.image_of(Content::Volume(volume))))
-            }
-            _ => Coming::Nowhere,
+        if found.damaged {
+            // It never gets there; hosts of this pod hear of it rather than wait for ever.
+            return Found::Nowhere;
         }
+        self.moves.waits.insert((arrival.from, to));
+        Found::Later
     }
 
     /// Pods whose next entry waits for this one, which was applied as far as it gets, look again.
@@ -333,8 +338,10 @@ impl Array {
     }
 
     fn end_move(&mut self, pod: PodId, answer: Answer) {
-        if let Some(asked) = self.moves.under_way.remove(&pod).and_then(|one| one.asked) {
-            self.managed(asked, answer);
+        for asked in self.moves.under_way.remove(&pod).into_iter().flat_map(|one| one.asked) {
+            self.managed(asked, answer.clone());
         }
+        // One that a replay met meanwhile, if it was that which was in the way.
+        self.resume_move(pod);
     }
 }

@@ -268,7 +268,7 @@ impl Array {
         let id = pod.id;
         self.touched.insert(id);
         self.pods.insert(id, pod);
-        self.resume_move(now, id);
+        self.resume_move(id);
         Ok(())
     }
 }

@@ -139,6 +139,8 @@ pub struct Arrival {
     pub size_bytes: u64,
     /// Its limits.
     pub limits: Limits,
+    /// How long its destroyed snapshots still wait there, in milliseconds: as long as the one that waits longest.
+    pub left_ms: u64,
 }
 
 /// What is destroyed, recovered or eradicated.
@@ -252,6 +254,7 @@ impl Manage {
                 put_text(out, arrival.name.as_str());
                 out.put_u64_le(arrival.size_bytes);
                 arrival.limits.encode(out);
+                out.put_u64_le(arrival.left_ms);
             }
             Manage::MoveEnd { by, stays } => {
                 out.put_u8(17);
@@ -310,6 +313,7 @@ impl Manage {
                 name: read_name(reader)?,
                 size_bytes: reader.u64()?,
                 limits: Limits::decode(reader)?,
+                left_ms: reader.u64()?,
             }),
             17 => Manage::MoveEnd { by: Index(reader.u64()?), stays: reader.flag()? },
             _ => return Err(DecodeError::Value { field: "management operation" }),

@@ -106,8 +106,10 @@ impl Pod {
         }
         let mut taken = Vec::with_capacity(volumes.len());
         for volume in volumes {
-            let id = SnapshotId { volume, taken_at: index.0 };
-            let size_bytes = self.namespace.volumes[&volume].size_bytes;
+            let described = self.used_volume(volume)?;
+            described.last_snapshot = described.next_snapshot(index);
+            let (size_bytes, taken_at) = (described.size_bytes, described.last_snapshot);
+            let id = SnapshotId { volume, taken_at };
             let map = self.maps.get_mut(&volume).expect("every volume of the namespace has a map");
             self.images.insert(id, map.freeze(self.layer_ids.take()));
             self.namespace.snapshots.insert(id, Snapshot::new(suffix.clone(), size_bytes));

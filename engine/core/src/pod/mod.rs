@@ -38,6 +38,7 @@ use crate::transfer::{Begin, Common, Inbox, Touched};
 pub use apply::{Applied, ApplyContext, MergeRequest};
 pub use manage::Answer;
 use merges::Merges;
+pub(crate) use moves::Coming;
 pub(crate) use reads::ReadGate;
 
 /// A frozen point that a peer left behind is known to have.
@@ -148,7 +149,7 @@ pub struct Pod {
     /// The pod is eradicated: the array forgets it.
     pub(crate) gone: bool,
     /// Content of a volume that comes from another pod, for the next entry to take.
-    pub(crate) arriving: Option<Image>,
+    pub(crate) arriving: Option<Coming>,
     /// Maps and images no longer needed: dropping their layers may take long, so no step does.
     pub(crate) let_go: Vec<VolumeMap>,
 }

@@ -1,10 +1,11 @@
-//! The volume that hosts write moves between two pods, while they write and the power goes.
+//! The volume that hosts write moves between two pods with its snapshots, while they write and the power goes.
 //!
 //! - W1: once a move has ended the volume is in use in one pod, and only there; what was answered says where.
 //! - W2: nothing acknowledged is lost on the way (S1).
 //! - W3: a move ends by itself, also after any crash; another volume of its name that was first at the target turns it back.
 
 use metropod_core::names::{Name, VolumeId};
+use metropod_core::namespace::Volume;
 use metropod_core::operation::{Manage, Target};
 use metropod_core::{Array, Command, Input, ManageError, Managed};
 use metropod_protocol::{PodId, Span};
@@ -113,10 +114,11 @@ impl Solo {
         panic!("W3: a move ends");
     }
 
-    /// Volumes of this size, whether in use or not.
+    /// Volumes of this size and no clones, whether in use or not.
     fn volumes_of(&self, pod: PodId, size_bytes: u64) -> Vec<VolumeId> {
         let pod = self.array.as_ref().and_then(|array| array.pod(pod));
         let volumes = pod.into_iter().flat_map(|pod| &pod.namespace().volumes);
-        volumes.filter(|(_, volume)| volume.size_bytes == size_bytes).map(|(id, _)| *id).collect()
+        let is_meant = |volume: &Volume| volume.size_bytes == size_bytes && volume.name.as_str() == "vol";
+        volumes.filter(|(_, volume)| is_meant(volume)).map(|(id, _)| *id).collect()
     }
 }
