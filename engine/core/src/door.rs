@@ -252,7 +252,7 @@ pub enum Command {
         /// For a pod: even if it holds volumes.
         contents: bool,
     },
-    /// Moves a volume to another pod of this array.
+    /// Moves a volume and its snapshots to another pod of this array.
     Move {
         /// The pod that it leaves.
         pod: PodId,
@@ -303,8 +303,8 @@ pub enum HostError {
     /// No such volume here.
     #[error("no such volume")]
     NoSuchVolume,
-    /// The volume, snapshot or pod is destroyed.
-    #[error("the volume is destroyed")]
+    /// The volume, snapshot or pod is destroyed, or the volume is on its way to another pod.
+    #[error("the volume is destroyed, or moves to another pod")]
     Destroyed,
     /// The range reaches past the end.
     #[error("the range reaches past the end of the volume")]

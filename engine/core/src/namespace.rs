@@ -368,3 +368,20 @@ impl PodImage {
         out.freeze()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_have_rising_numbers_also_where_the_log_is_shorter() {
+        let mut volume = Volume::new(Name::new("vol").unwrap(), VOLUME_BYTES_MIN);
+        let mut numbers = Vec::new();
+        // The log of another pod from the third on.
+        for index in [10, 200, 30, 31, 201, 202, 203, 900] {
+            volume.last_snapshot = volume.next_snapshot(Index(index));
+            numbers.push(volume.last_snapshot);
+        }
+        assert_eq!(numbers, [10, 200, 201, 202, 203, 204, 205, 900]);
+    }
+}

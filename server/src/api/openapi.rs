@@ -108,7 +108,7 @@ const OPERATIONS: [Operation; 39] = [
     (
         "/api/v1/volumes/{volume}/move",
         "post",
-        "Moves a volume to another pod of the array",
+        "Moves a volume with its snapshots to another pod of the array",
         Some("MoveRequest"),
         200,
         One("Volume"),
@@ -329,6 +329,7 @@ fn schemas() -> Value {
             "data_reduction": maybe_number, "total_reduction": maybe_number, "space_as_of_ms_ago": maybe_count,
             "iops_limit": maybe_count,
             "bandwidth_limit_bytes_per_s": maybe_count, "destroyed": flag, "eradicated_in_ms": maybe_count,
+            "moving_to": maybe_text,
         })),
         "Snapshot": object(json!({
             "name": text, "size_bytes": count, "destroyed": flag, "eradicated_in_ms": maybe_count,
@@ -418,6 +419,7 @@ mod tests {
             bandwidth_limit_bytes_per_s: None,
             destroyed: false,
             eradicated_in_ms: None,
+            moving_to: None,
         };
         assert_eq!(fields("Volume"), keys(serde_json::to_value(volume).unwrap()));
         assert_eq!(fields("Space"), keys(serde_json::to_value(CountShape::default()).unwrap()));

@@ -89,7 +89,7 @@ fn cause_of(cause: Cause) -> (StatusCode, &'static str) {
         }
         Cause::OverQuota | Cause::QuotaTooSmall => (StatusCode::CONFLICT, "see `metropod pod show`"),
         Cause::MoveToSamePod => (StatusCode::BAD_REQUEST, "see `metropod pod list`"),
-        Cause::Moving => (StatusCode::CONFLICT, "try again"),
+        Cause::Moving => (StatusCode::CONFLICT, "see `metropod volume list`, and try again"),
         Cause::Stretched | Cause::MoveOfStretched | Cause::TargetDestroyed => {
             (StatusCode::CONFLICT, "see `metropod pod list`")
         }

@@ -314,11 +314,11 @@ pub enum VolumeVerb {
         #[arg(long)]
         overwrite: bool,
     },
-    /// Moves a volume to another pod of this array; hosts use it as POD::volume from then on
+    /// Moves a volume and its snapshots to another pod of this array, at no cost; hosts connect to it as POD::volume from then on
     Move {
-        /// pod::volume; it has no snapshots, and its pod is not stretched
+        /// pod::volume; its pod is not stretched
         volume: String,
-        /// The pod that it goes to, not stretched either
+        /// The pod that it goes to: not stretched either, and without a volume of this name
         pod: String,
     },
     /// Shows where two volumes or snapshots differ

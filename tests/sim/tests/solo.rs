@@ -67,6 +67,15 @@ fn what_waited_once_is_not_eradicated_when_it_is_destroyed_again() {
 }
 
 #[test]
+fn destroyed_snapshots_that_move_end_no_earlier_and_at_last() {
+    let waited = Solo::new(1).churning().moving().destroyed_snapshots_move();
+    for span in waited {
+        let ms = span.0 / 1_000_000;
+        assert!((400_000..1_000_000).contains(&ms), "{ms} ms of at least 400,000");
+    }
+}
+
+#[test]
 fn hosts_get_the_rate_that_a_volume_is_limited_to() {
     let mut solo = Solo::new(1);
     let ms = |span: Span| span.0 / 1_000_000;

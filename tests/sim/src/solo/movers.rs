@@ -4,7 +4,7 @@
 //! - W2: nothing acknowledged is lost on the way (S1).
 //! - W3: a move ends by itself, also after any crash; another volume of its name that was first at the target turns it back.
 
-use metropod_core::names::{Name, VolumeId};
+use metropod_core::names::{Name, SnapshotId, VolumeId};
 use metropod_core::namespace::Volume;
 use metropod_core::operation::{Manage, Target};
 use metropod_core::{Array, Command, Input, ManageError, Managed};
@@ -52,6 +52,42 @@ impl Solo {
             assert!(came != rival.is_ok(), "W3: {rival:?}, and the volume came: {came}");
             self.counts.turned_back += u64::from(!came);
         }
+    }
+
+    /// Two snapshots are destroyed one after the other, then their volume moves; gives how long each waited for its end.
+    pub fn destroyed_snapshots_move(&mut self) -> [Span; 2] {
+        self.take_snapshot();
+        self.take_snapshot();
+        let numbers: Vec<u64> = self.snapshots.keys().copied().collect();
+        let [mut began, mut ended] = [[None; 2]; 2];
+        for (at, taken_at) in numbers.iter().enumerate() {
+            let volume = self.volume.expect("made at the beginning");
+            let target = Target::Snapshot(SnapshotId { volume, taken_at: *taken_at });
+            let destroyed = self.manage(Command::Destroy { pod: POD, target, contents: false });
+            assert_eq!(destroyed, Ok(Managed::Done));
+            began[at] = Some(self.now);
+            // Not long enough for any of it to be counted.
+            self.pass_time(Span::millis(100_000));
+        }
+        self.snapshots.clear();
+        let (pod, volume) = (self.home, self.volume.expect("made at the beginning"));
+        assert_eq!(self.manage(Command::Move { pod, volume, to: OTHER }), Ok(Managed::Done));
+        self.find_home();
+        while ended.contains(&None) {
+            self.pass_time(Span::millis(10_000));
+            self.settle();
+            let found = self.array.as_ref().and_then(|array| array.pod(OTHER)).expect("no power is cut");
+            for (at, taken_at) in numbers.iter().enumerate() {
+                let there = found.namespace().snapshots.keys().any(|id| id.taken_at == *taken_at);
+                if !there && ended[at].is_none() {
+                    ended[at] = Some(self.now);
+                }
+            }
+        }
+        let both = began.into_iter().zip(ended);
+        let waited: Vec<Span> =
+            both.map(|(began, ended)| ended.expect("both").since(began.expect("both"))).collect();
+        [waited[0], waited[1]]
     }
 
     fn moved(&mut self, answer: Result<Managed, ManageError>, to: PodId) {
