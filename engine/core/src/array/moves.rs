@@ -17,8 +17,8 @@
 //! - Q4: the move ends by itself. Where it stands is in the two namespaces; after a start, or a refusal that is none of a log
 //!   (busy, offline), it goes on from there. P2 remembers the last move from each pod, so a MoveIn that comes again is the same.
 //!   Who asks again for a move that is under way waits for its end.
-//! - Q5: meanwhile neither pod is stretched, destroyed or eradicated at somebody's wish. A joiner never sees MoveIn: P2's log
-//!   begins behind it by the time the pod can be stretched.
+//! - Q5: meanwhile neither pod is stretched, destroyed or eradicated at somebody's wish. No joiner meets a MoveIn that takes a
+//!   volume: it begins with an image of a point behind the invitation, and behind that P2 refuses it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
