@@ -498,7 +498,7 @@ impl Solo {
         self.open();
         if self.moving {
             let start = self.starts;
-            self.find_home();
+            self.find_home(false);
             if self.starts != start {
                 return;
             }

@@ -7,10 +7,10 @@
 use metropod_core::names::{Name, SnapshotId, VolumeId};
 use metropod_core::namespace::Volume;
 use metropod_core::operation::{Manage, Target};
-use metropod_core::{Array, Command, Input, ManageError, Managed};
+use metropod_core::{Array, Command, Input, Managed};
 use metropod_protocol::{PodId, Span};
 
-use super::{POD, Solo, VOLUME_BYTES};
+use super::{IN_FLIGHT_MAX, POD, Solo, VOLUME_BYTES};
 
 const OTHER: PodId = PodId([8; 16]);
 
@@ -34,22 +34,30 @@ impl Solo {
             return;
         }
         let (pod, volume) = (self.home, self.volume.expect("made at the beginning"));
-        let command = Command::Move { pod, volume, to };
-        let Some(array) = &mut self.array else { return };
-        let request = array.next_request();
-        if self.random.chance(70) {
-            let answer = self.answer_to(request, Input::Manage { request, command });
-            return self.moved(answer, to);
+        let mut asked = Vec::new();
+        // Some do not know that somebody asked already.
+        for _ in 0..1 + self.random.below(2) {
+            let Some(array) = &mut self.array else { return };
+            let request = array.next_request();
+            self.input(Input::Manage { request, command: Command::Move { pod, volume, to } });
+            asked.push(request);
         }
-        self.input(Input::Manage { request, command });
         let name = Name::new("vol").expect("a good name");
         let change = Manage::CreateVolume { name, size_bytes: RIVAL_BYTES };
-        let rival = self.manage(Command::Change { pod: to, change });
-        // Nobody waits for this answer: the move ends all the same.
-        self.find_home();
+        let is_taken = self.random.chance(30) && self.manage(Command::Change { pod: to, change }).is_ok();
+        if self.starts == start {
+            self.find_home(true);
+        }
         if self.starts == start {
             let came = self.home == to;
-            assert!(came != rival.is_ok(), "W3: {rival:?}, and the volume came: {came}");
+            assert!(came != is_taken, "W3: the name was taken: {is_taken}, and the volume came: {came}");
+            for request in asked {
+                let at = self.answers.iter().position(|(answered, _)| *answered == request);
+                let answer =
+                    at.and_then(|at| self.answers.remove(at)).expect("W3: everybody who asked is answered");
+                assert!(answer.1.is_ok() == came, "W1: {:?}, and the volume came: {came}", answer.1);
+            }
+            self.counts.moves += u64::from(came);
             self.counts.turned_back += u64::from(!came);
         }
     }
@@ -72,7 +80,7 @@ impl Solo {
         self.snapshots.clear();
         let (pod, volume) = (self.home, self.volume.expect("made at the beginning"));
         assert_eq!(self.manage(Command::Move { pod, volume, to: OTHER }), Ok(Managed::Done));
-        self.find_home();
+        self.find_home(false);
         while ended.contains(&None) {
             self.pass_time(Span::millis(10_000));
             self.settle();
@@ -90,19 +98,6 @@ impl Solo {
         [waited[0], waited[1]]
     }
 
-    fn moved(&mut self, answer: Result<Managed, ManageError>, to: PodId) {
-        let start = self.starts;
-        match answer {
-            Ok(_) => {
-                self.find_home();
-                assert!(self.home == to || self.starts != start, "W1: it is where it was said to be");
-                self.counts.moves += 1;
-            }
-            Err(ManageError::Media) => {}
-            Err(error) => panic!("nothing is in the way: {error}"),
-        }
-    }
-
     /// Whether nothing is in the way at `pod`.
     fn remove_rival(&mut self, pod: PodId) -> bool {
         let Some(id) = self.volumes_of(pod, RIVAL_BYTES).pop() else { return true };
@@ -112,8 +107,8 @@ impl Solo {
         self.manage(Command::Change { pod, change }).is_ok()
     }
 
-    /// Waits for the end of a move and looks where the volume is.
-    pub(super) fn find_home(&mut self) {
+    /// Waits for the end of a move and looks where the volume is; hosts may be writing to where it is in use.
+    pub(super) fn find_home(&mut self, writing: bool) {
         for _ in 0..10_000 {
             if self.media.is_dark() {
                 return self.crash();
@@ -138,7 +133,16 @@ impl Solo {
                 let pod = self.array.as_ref().and_then(|array| array.pod(*pod));
                 pod.is_some_and(|pod| pod.namespace().is_in_use(*id))
             };
-            assert!(found.iter().filter(in_use).count() <= 1, "W1: in use in both");
+            let in_use: Vec<_> = found.iter().filter(in_use).copied().collect();
+            assert!(in_use.len() <= 1, "W1: in use in both");
+            if let [(pod, id)] = in_use[..]
+                && writing
+                && self.writes.len() < IN_FLIGHT_MAX
+                && self.random.chance(10)
+            {
+                (self.home, self.volume) = (pod, Some(id));
+                self.send_write();
+            }
             if self.append.is_some() {
                 self.finish_append();
             } else if !self.tasks.is_empty() {
