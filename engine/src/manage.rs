@@ -80,6 +80,17 @@ impl Array {
         self.change(pod, Manage::Overwrite { volume: id.volume, from: Content::Snapshot(id) }).await
     }
 
+    /// Moves a volume and its snapshots to another pod of this array. Hosts use it as `target::volume` from then on, with a new
+    /// serial number. Neither pod is stretched. Asked for again it waits for the same move, or does nothing if it has come.
+    pub async fn move_volume(&self, name: &str, target: &str) -> Result<(), ManageError> {
+        let to = self.pod_id(target)?;
+        let (pod, volume) = match self.volume_id(name) {
+            Err(ManageError::Refused(Refusal::NoSuchVolume)) if self.has_come(name, to)? => return Ok(()),
+            found => found?,
+        };
+        self.manage(Command::Move { pod, volume, to }).await.map(drop)
+    }
+
     /// Bounds what hosts may ask of a volume, at each array; 0: no bound.
     pub async fn set_limits(&self, name: &str, limits: Limits) -> Result<(), ManageError> {
         let (pod, volume) = self.volume_id(name)?;
@@ -158,6 +169,17 @@ impl Array {
 
     async fn eradicate(&self, pod: PodId, target: Target, contents: bool) -> Result<(), ManageError> {
         self.change(pod, Manage::Eradicate { target, contents, waited: None }).await
+    }
+
+    /// Whether the last volume that came to a pod from the pod of this name had this name.
+    fn has_come(&self, name: &str, to: PodId) -> Result<bool, ManageError> {
+        let place = Place::parse(name)?;
+        Ok(self.inner().driver.look(|array| {
+            let from = array.pod_named(&place.pod)?.id();
+            let namespace = array.pod(to)?.namespace();
+            let come = namespace.volumes.get(&namespace.arrived.get(&from)?.volume)?;
+            Some(come.name == place.volume)
+        }) == Some(true))
     }
 
     fn volume_id(&self, name: &str) -> Result<(PodId, VolumeId), ManageError> {

@@ -1,5 +1,6 @@
 //! Puts together what an array tells about itself.
 
+use metropod_core::names::VolumeId;
 use metropod_core::namespace::Destroyed;
 use metropod_core::{Array as Core, CatchUp, Channel, Pod, ScrubState};
 use metropod_dedupe::{Finding, Rot, segment_path};
@@ -78,6 +79,7 @@ impl Array {
                         serial,
                         limits: volume.limits,
                         eradicated_in_ms: left(pod, [volume.destroyed, namespace.destroyed]),
+                        moving_to: moving_to(array, pod, *id),
                         space: account.and_then(|(account, age)| {
                             Some(volume_space(account.volumes.get(id)?, volume.size_bytes, age))
                         }),
@@ -224,7 +226,11 @@ fn pod_status(array: &Core, pod: &Pod, now: Time, name_of: &impl Fn(ArrayId) -> 
         arrays.push(side(peer, peer_side, MediatorWord::Unknown));
     }
     let namespace = pod.namespace();
-    let in_use = || namespace.volumes.values().filter(|volume| volume.destroyed.is_none());
+    let in_use = || {
+        let volumes = namespace.volumes.iter();
+        let stay = volumes.filter(|(id, volume)| volume.destroyed.is_none() && !namespace.is_moving(**id));
+        stay.map(|(_, volume)| volume)
+    };
     PodStatus {
         name: namespace.name.to_string(),
         id: pod.id(),
@@ -242,6 +248,13 @@ fn pod_status(array: &Core, pod: &Pod, now: Time, name_of: &impl Fn(ArrayId) -> 
             Some(pod_space(account, size_bytes(array, pod.id(), account), age))
         }),
     }
+}
+
+/// Name of the pod that a volume is on its way to.
+fn moving_to(array: &Core, pod: &Pod, id: VolumeId) -> Option<String> {
+    let moving = pod.namespace().moving.filter(|moving| moving.volume == id)?;
+    let to = array.pod(moving.to).map(|to| to.namespace().name.to_string());
+    Some(to.unwrap_or_else(|| hex(&moving.to.0)))
 }
 
 /// Milliseconds until the first of these is eradicated, if any is destroyed.

@@ -146,6 +146,8 @@ pub struct VolumeStatus {
     pub limits: Limits,
     /// If it is destroyed: milliseconds until it is eradicated.
     pub eradicated_in_ms: Option<u64>,
+    /// Name of the pod that it is on its way to: it is out of use here, and in use there as soon as it is listed there.
+    pub moving_to: Option<String>,
     /// What it takes at this array; `None`: it was not counted yet.
     pub space: Option<VolumeSpace>,
 }

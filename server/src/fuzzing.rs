@@ -28,7 +28,7 @@ pub const TARGETS: &[Target] = &[
 /// Kind of body, body.
 fn rest_bodies(input: &[u8]) {
     let Some((kind, body)) = input.split_first() else { return };
-    match kind % 9 {
+    match kind % 10 {
         0 => json::<shapes::ConnectRequest>(body),
         1 => json::<shapes::CreatePodRequest>(body),
         2 => json::<shapes::SetPodRequest>(body),
@@ -37,6 +37,7 @@ fn rest_bodies(input: &[u8]) {
         5 => json::<shapes::OverwriteRequest>(body),
         6 => json::<shapes::StretchRequest>(body),
         7 => json::<shapes::CreateVolumeRequest>(body),
+        8 => json::<shapes::MoveRequest>(body),
         _ => json::<shapes::CreateSnapshotRequest>(body),
     }
 }

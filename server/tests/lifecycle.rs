@@ -39,6 +39,62 @@ fn block(array: &Running, volume: &str, offset: u64) -> u8 {
 }
 
 #[test]
+fn a_volume_moves_to_another_pod_with_its_content_and_its_snapshots() {
+    let scratch = scratch();
+    let mut array = with_volume(&scratch);
+    open(&array, "p::v").write(MIB, &[7; 4096]).unwrap();
+    array.json(&["snapshot", "create", "p::v", "--suffix", "early"]);
+    array.json(&["snapshot", "create", "p::v", "--suffix", "gone"]);
+    array.json(&["snapshot", "destroy", "p::v.gone"]);
+    open(&array, "p::v").write(MIB, &[8; 4096]).unwrap();
+    array.client().create_pod("q").unwrap();
+    assert_eq!(array.json(&["volume", "move", "p::v", "q"])["name"], "q::v");
+    // Who did not hear of it asks again.
+    let again = array.json(&["volume", "move", "p::v", "q"]);
+    assert_eq!((&again["name"], &again["moving_to"]), (&json!("q::v"), &json!(null)));
+    assert_refused(&array.metropod(&["volume", "show", "p::v"]), "no such volume");
+    assert!(NbdClient::open(array.ready.nbd.unwrap(), "p::v", Duration::from_secs(5)).is_err());
+    assert_eq!(block(&array, "q::v", MIB), 8);
+    array.kill();
+    array = Running::start("A", &scratch.path().join("a"));
+    assert_eq!(block(&array, "q::v", MIB), 8);
+    array.json(&["snapshot", "create", "q::v", "--suffix", "late"]);
+    array.json(&["snapshot", "recover", "q::v.gone"]);
+    let listed = array.json(&["snapshot", "list"]);
+    let mut names: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["q::v.early", "q::v.gone", "q::v.late"]);
+    array.json(&["snapshot", "restore", "q::v.early"]);
+    assert_eq!(block(&array, "q::v", MIB), 7);
+    array.json(&["snapshot", "restore", "q::v.late"]);
+    assert_eq!(block(&array, "q::v", MIB), 8);
+}
+
+#[test]
+fn a_volume_that_cannot_move_stays_in_use() {
+    let scratch = scratch();
+    let array = with_volume(&scratch);
+    open(&array, "p::v").write(MIB, &[7; 4096]).unwrap();
+    assert_refused(&array.metropod(&["volume", "move", "p::v", "q"]), "no such pod");
+    assert_refused(&array.metropod(&["volume", "move", "p::w", "p"]), "no such volume");
+    assert_refused(&array.metropod(&["volume", "move", "p::v", "p"]), "same pod");
+    array.client().create_pod("q").unwrap();
+    array.json(&["pod", "set", "q", "--quota", "2M"]);
+    assert_refused(&array.metropod(&["volume", "move", "p::v", "q"]), "quota");
+    array.json(&["pod", "set", "q", "--quota", "0"]);
+    array.client().create_volume("q::v", 4 * MIB).unwrap();
+    assert_refused(&array.metropod(&["volume", "move", "p::v", "q"]), "exists already");
+    array.json(&["pod", "destroy", "q", "--contents"]);
+    assert_refused(&array.metropod(&["volume", "move", "p::v", "q"]), "is destroyed");
+    array.json(&["volume", "destroy", "p::v"]);
+    array.client().create_pod("r").unwrap();
+    assert_refused(&array.metropod(&["volume", "move", "p::v", "r"]), "is destroyed");
+    array.json(&["volume", "recover", "p::v"]);
+    assert_eq!(block(&array, "p::v", MIB), 7);
+}
+
+#[test]
 fn a_volume_grows_and_shrinks_only_when_that_is_said() {
     let scratch = scratch();
     let mut array = with_volume(&scratch);

@@ -252,6 +252,15 @@ pub enum Command {
         /// For a pod: even if it holds volumes.
         contents: bool,
     },
+    /// Moves a volume and its snapshots to another pod of this array.
+    Move {
+        /// The pod that it leaves.
+        pod: PodId,
+        /// The volume.
+        volume: VolumeId,
+        /// The pod that it goes to.
+        to: PodId,
+    },
     /// Freezes content as this array shows it now, all in one instant. No entry: nothing of it outlives the answer.
     Freeze {
         /// The pod.
@@ -294,8 +303,8 @@ pub enum HostError {
     /// No such volume here.
     #[error("no such volume")]
     NoSuchVolume,
-    /// The volume, snapshot or pod is destroyed.
-    #[error("the volume is destroyed")]
+    /// The volume, snapshot or pod is destroyed, or the volume is on its way to another pod.
+    #[error("the volume is destroyed, or moves to another pod")]
     Destroyed,
     /// The range reaches past the end.
     #[error("the range reaches past the end of the volume")]
@@ -368,6 +377,20 @@ pub enum ManageError {
     /// Only a pod at one array can be destroyed.
     #[error("the pod is stretched to another array; a stretched pod cannot be destroyed")]
     Stretched,
+    /// Only between pods at one array do volumes move.
+    #[error(
+        "volumes move only between pods that are at this array alone, and one of the two is stretched; choose another pod, or copy the data from host to host"
+    )]
+    MoveOfStretched,
+    /// A volume moves to another pod.
+    #[error("source and target are the same pod; choose another pod of this array")]
+    MoveToSamePod,
+    /// The pod that is to take a volume is destroyed.
+    #[error("the pod that the volume should move to is destroyed; recover it first, or choose another")]
+    TargetDestroyed,
+    /// A volume is on its way from or to the pod.
+    #[error("a volume is moving between pods; try again when it has arrived")]
+    Moving,
     /// The array is not connected.
     #[error("that array is not connected; use `metropod array connect` first")]
     NotConnected,

@@ -17,8 +17,8 @@ use crate::codec::Reader;
 use crate::journal_record::{JournalRecord, stream_of};
 use crate::manifest::{self, Manifest};
 use crate::names::{Name, SnapshotId, VolumeId};
-use crate::namespace::{Destroyed, Limits, Namespace, PodImage, Snapshot, Volume};
-use crate::operation::{Content, Manage, Operation, Piece, Target};
+use crate::namespace::{Arrived, Destroyed, Limits, Moving, Namespace, PodImage, Snapshot, Volume};
+use crate::operation::{Arrival, Content, Manage, Operation, Piece, Target};
 use crate::peer_message::{SyncFrame, decode_bulk};
 use crate::pod::ForkPoint;
 use crate::transfer::Touched;
@@ -82,7 +82,7 @@ fn entry(body: Body) -> Entry {
     }
 }
 
-fn operations() -> [Operation; 23] {
+fn operations() -> [Operation; 26] {
     let volume = VolumeId(9);
     let snapshot = SnapshotId { volume, taken_at: 10 };
     let payload = Payload { form: Form::Lz4, raw_len: 4096, bytes: Bytes::from_static(b"lz4") };
@@ -135,6 +135,18 @@ fn operations() -> [Operation; 23] {
         Operation::Manage(Manage::SetEradicationDelay(86_400_000)),
         Operation::Manage(Manage::SetLimits { volume, limits: Limits { iops: 0x88, bytes_per_s: 1 << 20 } }),
         Operation::Manage(Manage::Resize { volume, size_bytes: 1 << 20, truncate: true }),
+        Operation::Manage(Manage::MoveOut { volume, to: POD }),
+        Operation::Manage(Manage::MoveIn(Arrival {
+            from: POD,
+            by: Index(0x66),
+            through: Index(0x67),
+            volume,
+            name: name("vol1"),
+            size_bytes: 1 << 20,
+            limits: Limits { iops: 0x88, bytes_per_s: 1 << 20 },
+            left_ms: 0x99,
+        })),
+        Operation::Manage(Manage::MoveEnd { by: Index(0x66), stays: true }),
     ]
 }
 
@@ -191,6 +203,7 @@ fn image() -> (PodImage, Arc<Layer>) {
             Volume {
                 limits: Limits { iops: 0x88, bytes_per_s: 1 << 20 },
                 destroyed: Some(Destroyed { by: Index(0x98), left_ms: 0x99 }),
+                last_snapshot: 0x9d,
                 ..Volume::new(name("vol1"), 1 << 20)
             },
         )]),
@@ -201,6 +214,8 @@ fn image() -> (PodImage, Arc<Layer>) {
         eradication_delay_ms: 0x77,
         quota_bytes: Some(1 << 30),
         destroyed: None,
+        moving: Some(Moving { volume, to: POD, by: Index(0x9a) }),
+        arrived: BTreeMap::from([(POD, Arrived { by: Index(0x9b), volume: VolumeId(0x9c) })]),
     };
     let volumes = BTreeMap::from([(volume, folded)]);
     (PodImage { namespace, volumes, snapshots: BTreeMap::from([(snapshot, frozen)]) }, layer)
@@ -293,7 +308,7 @@ fn touched_blocks_have_the_documented_bytes() {
 
 /// Descriptor and attachment.
 #[rustfmt::skip]
-const OPERATIONS: [(&str, &str); 23] = [
+const OPERATIONS: [(&str, &str); 26] = [
     // write: a partial piece, a compressed data piece, a zero piece
     ("010900000000000000000e000000000000002200000000000002(512 x 11)01777777777777777777777777777777777777777777777777777777777777777700", "0103006c7a34"),
     // zero
@@ -340,6 +355,9 @@ const OPERATIONS: [(&str, &str); 23] = [
     ("030e090000000000000088000000000000000000100000000000", ""),
     // truncate
     ("03060900000000000000000010000000000001", ""),
+    ("030f0900000000000000cccccccccccccccccccccccccccccccc", ""),
+    ("0310cccccccccccccccccccccccccccccccc66000000000000006700000000000000090000000000000004000000766f6c310000100000000000880000000000000000001000000000009900000000000000", ""),
+    ("0311660000000000000001", ""),
 ];
 
 #[rustfmt::skip]
@@ -377,11 +395,11 @@ const TOUCHED: &str = "050000000000000001000000020000000000000002000000000000000
 
 /// Field by field.
 #[rustfmt::skip]
-const MANIFEST: [&str; 33] = [
+const MANIFEST: [&str; 35] = [
     // magic
     "4d504f444d414e49",
     // version
-    "0300",
+    "0400",
     // array
     "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",
     // number
@@ -418,8 +436,8 @@ const MANIFEST: [&str; 33] = [
     "0400000000000000",
     // name
     "04000000706f6431",
-    // volumes: one with limits, destroyed
-    "01000000020000000000000004000000766f6c310000100000000000880000000000000000001000000000000198000000000000009900000000000000",
+    // volumes: one with limits, destroyed, with its last snapshot
+    "01000000020000000000000004000000766f6c3100001000000000008800000000000000000010000000000001980000000000000099000000000000009d00000000000000",
     // snapshots
     "0100000002000000000000000300000000000000020000007331000010000000000000",
     // preferred
@@ -430,6 +448,10 @@ const MANIFEST: [&str; 33] = [
     "66000000000000007700000000000000",
     // quota, not destroyed
     "01000000400000000000",
+    // a volume that leaves: volume, pod, entry
+    "010200000000000000cccccccccccccccccccccccccccccccc9a00000000000000",
+    // volumes that came: pod, entry, volume
+    "01000000cccccccccccccccccccccccccccccccc9b000000000000009c00000000000000",
     // volume: size, root, layers
     "000010000000000001999999999999999999999999999999999999999999999999999999999999999902010000000500000000000000",
     // snapshot: size, no root, layers
@@ -439,9 +461,9 @@ const MANIFEST: [&str; 33] = [
     // position
     "dddddddddddddddddddddddddddddddd0400000000000000eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee",
     // its namespace
-    "04000000706f6431000000000000000000000000000000000000005c2605000000000000",
+    "04000000706f6431000000000000000000000000000000000000005c26050000000000000000000000",
     // touched
     "01050000000000000001000000020000000000000002000000000000000300000000000000",
     // check
-    "f0459b88",
+    "c7bfc3bd",
 ];

@@ -20,7 +20,7 @@ use crate::pod::ForkPoint;
 use crate::transfer::Touched;
 
 const MAGIC: [u8; 8] = *b"MPODMANI";
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 /// Checkpoints and layers are numbered below this, so that the number after one that was read never wraps.
 const NUMBER_MAX: u64 = 1 << 62;
 

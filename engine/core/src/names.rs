@@ -10,12 +10,13 @@ pub const NAME_BYTES_MAX: usize = 63;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VolumeId(pub u64);
 
-/// A snapshot within its pod: its volume and the index of the log entry that took it.
+/// A snapshot within its pod: its volume, and the index of the log entry that took it, in the log of the pod that the volume
+/// was in then; or more, if the volume came from another pod (`namespace.rs`, N3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotId {
     /// The volume it was taken of.
     pub volume: VolumeId,
-    /// The entry that took it.
+    /// Rises with each snapshot of the volume, and is never used twice for it.
     pub taken_at: u64,
 }
 

@@ -2,11 +2,13 @@
 //!
 //! - N1: changed only by applying committed log entries in order, so that both arrays hold the same at the same index.
 //! - N2: encoded canonically: equal namespaces have equal bytes.
+//! - N3: snapshots of a volume have rising numbers, none of them twice: a snapshot keeps its number when its volume moves to
+//!   another pod, and the next one there has the index of its entry or one more than the last, whichever is more.
 
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use metropod_protocol::{ArrayId, Index};
+use metropod_protocol::{ArrayId, Index, PodId};
 use metropod_snapshots::Image;
 
 use crate::codec::{DecodeError, Reader, put_count, put_option, put_text};
@@ -67,6 +69,8 @@ pub struct Volume {
     pub limits: Limits,
     /// Set while it waits for its eradication.
     pub destroyed: Option<Destroyed>,
+    /// Number of the last snapshot that was taken of it, whether it is still there or not (N3).
+    pub last_snapshot: u64,
 }
 
 /// A snapshot's description.
@@ -83,7 +87,12 @@ pub struct Snapshot {
 impl Volume {
     /// A volume in use, without limits.
     pub fn new(name: Name, size_bytes: u64) -> Volume {
-        Volume { name, size_bytes, limits: Limits::default(), destroyed: None }
+        Volume { name, size_bytes, limits: Limits::default(), destroyed: None, last_snapshot: 0 }
+    }
+
+    /// The number of the snapshot that the entry at `index` takes of it (N3).
+    pub fn next_snapshot(&self, index: Index) -> u64 {
+        index.0.max(self.last_snapshot.saturating_add(1))
     }
 }
 
@@ -92,6 +101,26 @@ impl Snapshot {
     pub fn new(suffix: Name, size_bytes: u64) -> Snapshot {
         Snapshot { suffix, size_bytes, destroyed: None }
     }
+}
+
+/// A volume on its way to another pod of the array: out of use, with its content, until it is there (`array/moves.rs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moving {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Where it goes.
+    pub to: PodId,
+    /// The entry that sent it there: names the move, with the pod that it leaves.
+    pub by: Index,
+}
+
+/// What came last from another pod of the array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrived {
+    /// The entry there that sent it.
+    pub by: Index,
+    /// The volume, as it is called here.
+    pub volume: VolumeId,
 }
 
 /// See the module's text.
@@ -115,6 +144,10 @@ pub struct Namespace {
     pub quota_bytes: Option<u64>,
     /// Set while the pod waits for its eradication.
     pub destroyed: Option<Destroyed>,
+    /// The volume that leaves for another pod.
+    pub moving: Option<Moving>,
+    /// The last volume that came here from each other pod.
+    pub arrived: BTreeMap<PodId, Arrived>,
 }
 
 impl Namespace {
@@ -130,12 +163,21 @@ impl Namespace {
             eradication_delay_ms: ERADICATION_DELAY_MS,
             quota_bytes: None,
             destroyed: None,
+            moving: None,
+            arrived: BTreeMap::new(),
         }
     }
 
-    /// Whether hosts may use a volume: neither it nor the pod is destroyed.
+    /// Whether the volume leaves for another pod.
+    pub fn is_moving(&self, volume: VolumeId) -> bool {
+        self.moving.is_some_and(|moving| moving.volume == volume)
+    }
+
+    /// Whether hosts may use a volume: neither it nor the pod is destroyed, and it does not leave the pod.
     pub fn is_in_use(&self, volume: VolumeId) -> bool {
-        self.destroyed.is_none() && self.volumes.get(&volume).is_some_and(|volume| volume.destroyed.is_none())
+        self.destroyed.is_none()
+            && !self.is_moving(volume)
+            && self.volumes.get(&volume).is_some_and(|volume| volume.destroyed.is_none())
     }
 
     /// Sum of all volumes' sizes, those that wait for their eradication included: what counts against the quota. So
@@ -207,6 +249,7 @@ impl Namespace {
             out.put_u64_le(volume.size_bytes);
             volume.limits.encode(out);
             put_destroyed(out, volume.destroyed);
+            out.put_u64_le(volume.last_snapshot);
         }
         put_count(out, self.snapshots.len());
         for (id, snapshot) in &self.snapshots {
@@ -225,18 +268,30 @@ impl Namespace {
         out.put_u64_le(self.eradication_delay_ms);
         put_option(out, self.quota_bytes, |out, bytes| out.put_u64_le(bytes));
         put_destroyed(out, self.destroyed);
+        put_option(out, self.moving, |out, moving| {
+            out.put_u64_le(moving.volume.0);
+            out.put_slice(&moving.to.0);
+            out.put_u64_le(moving.by.0);
+        });
+        put_count(out, self.arrived.len());
+        for (pod, arrived) in &self.arrived {
+            out.put_slice(&pod.0);
+            out.put_u64_le(arrived.by.0);
+            out.put_u64_le(arrived.volume.0);
+        }
     }
 
     /// Reads what [`Namespace::encode`] wrote.
     pub fn decode(reader: &mut Reader) -> Result<Namespace, DecodeError> {
         let mut namespace = Namespace::new(read_name(reader)?);
-        for _ in 0..reader.count(38)? {
+        for _ in 0..reader.count(46)? {
             let id = VolumeId(reader.u64()?);
             let volume = Volume {
                 name: read_name(reader)?,
                 size_bytes: read_size(reader)?,
                 limits: Limits::decode(reader)?,
                 destroyed: read_destroyed(reader)?,
+                last_snapshot: reader.u64()?,
             };
             namespace.volumes.insert(id, volume);
         }
@@ -255,6 +310,15 @@ impl Namespace {
         namespace.eradication_delay_ms = reader.u64()?;
         namespace.quota_bytes = reader.option(Reader::u64)?;
         namespace.destroyed = read_destroyed(reader)?;
+        namespace.moving = reader.option(|reader| {
+            let (volume, to) = (VolumeId(reader.u64()?), PodId(reader.array()?));
+            Ok(Moving { volume, to, by: Index(reader.u64()?) })
+        })?;
+        for _ in 0..reader.count(32)? {
+            let pod = PodId(reader.array()?);
+            let arrived = Arrived { by: Index(reader.u64()?), volume: VolumeId(reader.u64()?) };
+            namespace.arrived.insert(pod, arrived);
+        }
         Ok(namespace)
     }
 }
@@ -302,5 +366,22 @@ impl PodImage {
         let mut out = BytesMut::new();
         self.namespace.encode(&mut out);
         out.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_have_rising_numbers_also_where_the_log_is_shorter() {
+        let mut volume = Volume::new(Name::new("vol").unwrap(), VOLUME_BYTES_MIN);
+        let mut numbers = Vec::new();
+        // The log of another pod from the third on.
+        for index in [10, 200, 30, 31, 201, 202, 203, 900] {
+            volume.last_snapshot = volume.next_snapshot(Index(index));
+            numbers.push(volume.last_snapshot);
+        }
+        assert_eq!(numbers, [10, 200, 201, 202, 203, 204, 205, 900]);
     }
 }

@@ -15,7 +15,7 @@ use metropod_dedupe::{Digest, Form, Payload};
 use crate::codec::{DecodeError, Reader};
 use crate::names::VolumeId;
 
-pub use manage::{Content, Manage, Target};
+pub use manage::{Arrival, Content, Manage, Target};
 
 /// Block size in bytes.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -178,6 +178,11 @@ pub fn touches(descriptor: &Bytes) -> Option<(VolumeId, u64, u64)> {
         Ok(3) => manage::touches(&mut reader),
         _ => None,
     }
+}
+
+/// Whether an encoded descriptor brings a volume from another pod, without decoding the rest.
+pub fn is_move_in(descriptor: &[u8]) -> bool {
+    descriptor.starts_with(&[3, manage::MOVE_IN])
 }
 
 /// The part of a byte range that lies in one block.

@@ -11,7 +11,8 @@ use super::body::Body;
 use super::handlers::{Answer, pod_shape, volume_shape};
 use super::refusal::Refusal;
 use super::shapes::{
-    ContentsRequest, DiffShape, EradicatedShape, OverwriteRequest, PodShape, SnapshotShape, VolumeShape,
+    ContentsRequest, DiffShape, EradicatedShape, MoveRequest, OverwriteRequest, PodShape, SnapshotShape,
+    VolumeShape,
 };
 
 /// Most ranges in the answer to a comparison.
@@ -28,6 +29,7 @@ pub(super) fn routes() -> Router<Array> {
         .route("/api/v1/pods/{pod}/recover", post(recover_pod))
         .route("/api/v1/pods/{pod}/eradicate", post(eradicate_pod))
         .route("/api/v1/volumes/{volume}/overwrite", post(overwrite))
+        .route("/api/v1/volumes/{volume}/move", post(move_volume))
         .route("/api/v1/volumes/{volume}/destroy", post(destroy_volume))
         .route("/api/v1/volumes/{volume}/recover", post(recover_volume))
         .route("/api/v1/volumes/{volume}/eradicate", post(eradicate_volume))
@@ -70,6 +72,17 @@ async fn overwrite(
 ) -> Answer<VolumeShape> {
     array.overwrite_volume(&request.source, &name).await?;
     volume_shape(&array, &name).map(Json)
+}
+
+/// The volume as it is called then.
+async fn move_volume(
+    State(array): State<Array>,
+    Path(name): Named,
+    Body(request): Body<MoveRequest>,
+) -> Answer<VolumeShape> {
+    array.move_volume(&name, &request.pod).await?;
+    let volume = name.split_once("::").map_or(name.as_str(), |(_, volume)| volume);
+    volume_shape(&array, &format!("{}::{volume}", request.pod)).map(Json)
 }
 
 async fn destroy_volume(State(array): State<Array>, Path(name): Named) -> Answer<VolumeShape> {

@@ -18,7 +18,7 @@ enum Schema {
 
 use Schema::{Many, One, Text};
 
-const OPERATIONS: [Operation; 38] = [
+const OPERATIONS: [Operation; 39] = [
     ("/api/v1/array", "get", "The array", None, 200, One("Array")),
     (
         "/api/v1/array/collect",
@@ -102,6 +102,14 @@ const OPERATIONS: [Operation; 38] = [
         "post",
         "Gives a volume other content",
         Some("OverwriteRequest"),
+        200,
+        One("Volume"),
+    ),
+    (
+        "/api/v1/volumes/{volume}/move",
+        "post",
+        "Moves a volume with its snapshots to another pod of the array",
+        Some("MoveRequest"),
         200,
         One("Volume"),
     ),
@@ -321,6 +329,7 @@ fn schemas() -> Value {
             "data_reduction": maybe_number, "total_reduction": maybe_number, "space_as_of_ms_ago": maybe_count,
             "iops_limit": maybe_count,
             "bandwidth_limit_bytes_per_s": maybe_count, "destroyed": flag, "eradicated_in_ms": maybe_count,
+            "moving_to": maybe_text,
         })),
         "Snapshot": object(json!({
             "name": text, "size_bytes": count, "destroyed": flag, "eradicated_in_ms": maybe_count,
@@ -344,6 +353,7 @@ fn schemas() -> Value {
             "size_bytes": count, "truncate": flag, "iops_limit": maybe_count,
             "bandwidth_limit_bytes_per_s": maybe_count,
         })),
+        "MoveRequest": optional(&["pod"], json!({"pod": text})),
         "OverwriteRequest": optional(&["source"], json!({"source": text})),
         "StretchRequest": optional(&["array"], json!({"array": text})),
         "CreateVolumeRequest": optional(&["name"], json!({"name": text, "size_bytes": count, "source": text})),
@@ -409,6 +419,7 @@ mod tests {
             bandwidth_limit_bytes_per_s: None,
             destroyed: false,
             eradicated_in_ms: None,
+            moving_to: None,
         };
         assert_eq!(fields("Volume"), keys(serde_json::to_value(volume).unwrap()));
         assert_eq!(fields("Space"), keys(serde_json::to_value(CountShape::default()).unwrap()));

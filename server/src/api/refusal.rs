@@ -88,7 +88,11 @@ fn cause_of(cause: Cause) -> (StatusCode, &'static str) {
             (StatusCode::CONFLICT, "see `metropod volume list`")
         }
         Cause::OverQuota | Cause::QuotaTooSmall => (StatusCode::CONFLICT, "see `metropod pod show`"),
-        Cause::Stretched => (StatusCode::CONFLICT, "see `metropod pod list`"),
+        Cause::MoveToSamePod => (StatusCode::BAD_REQUEST, "see `metropod pod list`"),
+        Cause::Moving => (StatusCode::CONFLICT, "see `metropod volume list`, and try again"),
+        Cause::Stretched | Cause::MoveOfStretched | Cause::TargetDestroyed => {
+            (StatusCode::CONFLICT, "see `metropod pod list`")
+        }
         Cause::NotConnected | Cause::NotAMember => {
             (StatusCode::CONFLICT, "see `metropod array connections` and `metropod pod list`")
         }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use requests::{
     ConnectRequest, ContentsRequest, CreatePodRequest, CreateSnapshotRequest, CreateVolumeRequest,
-    OverwriteRequest, SetPodRequest, SetVolumeRequest, StretchRequest,
+    MoveRequest, OverwriteRequest, SetPodRequest, SetVolumeRequest, StretchRequest,
 };
 
 pub use scrub::{ScrubFindingShape, ScrubShape};
@@ -219,6 +219,8 @@ pub struct VolumeShape {
     pub destroyed: bool,
     /// How long it still waits.
     pub eradicated_in_ms: Option<u64>,
+    /// The pod that it is on its way to: out of use here, and in use there as soon as it is listed there.
+    pub moving_to: Option<String>,
 }
 
 /// One snapshot of `snapshot list`.
@@ -434,6 +436,7 @@ impl From<VolumeStatus> for VolumeShape {
             bandwidth_limit_bytes_per_s: Some(status.limits.bytes_per_s).filter(|limit| *limit > 0),
             destroyed: status.eradicated_in_ms.is_some(),
             eradicated_in_ms: status.eradicated_in_ms,
+            moving_to: status.moving_to,
         }
     }
 }
@@ -545,6 +548,7 @@ mod tests {
             serial: "s".into(),
             limits: Limits { iops: 7, bytes_per_s: 0 },
             eradicated_in_ms: Some(5),
+            moving_to: Some("q".into()),
             space: Some(VolumeSpace {
                 as_of_ms_ago: 9,
                 logical_bytes: 400,
@@ -562,6 +566,7 @@ mod tests {
                 "shared_bytes": 20, "snapshots_bytes": 8, "logical_bytes": 400, "data_reduction": 5.0,
                 "total_reduction": 6.4, "space_as_of_ms_ago": 9, "iops_limit": 7,
                 "bandwidth_limit_bytes_per_s": null, "destroyed": true, "eradicated_in_ms": 5,
+                "moving_to": "q",
             })
         );
     }

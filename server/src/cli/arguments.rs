@@ -314,6 +314,13 @@ pub enum VolumeVerb {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Moves a volume and its snapshots to another pod of this array, at no cost; hosts connect to it as POD::volume from then on
+    Move {
+        /// pod::volume; its pod is not stretched
+        volume: String,
+        /// The pod that it goes to: not stretched either, and without a volume of this name
+        pod: String,
+    },
     /// Shows where two volumes or snapshots differ
     Diff {
         /// pod::volume or pod::volume.suffix
@@ -444,6 +451,7 @@ mod tests {
             "snapshot create p --suffix s",
             "volume resize p::v --size 20G --truncate",
             "volume copy p::v.s p::w --overwrite",
+            "volume move p::v q",
             "volume diff p::v p::v.s",
             "volume set p::v --iops-limit 100 --bandwidth-limit 10M",
             "volume destroy p::v",

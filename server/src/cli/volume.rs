@@ -49,6 +49,10 @@ pub(super) fn run(group: &Group<VolumeVerb>) -> Result<(), Failure> {
             };
             output.say(&shape, &format!("volume {} holds what {source} held", shape.name))
         }
+        VolumeVerb::Move { volume, pod } => {
+            let shape = client.move_volume(volume, pod)?;
+            output.say(&shape, &format!("volume {volume} is {} now", shape.name))
+        }
         VolumeVerb::Diff { first, second } => output.answer(&client.diff(first, second)?, differing),
         VolumeVerb::Set { iops_limit: None, bandwidth_limit: None, .. } => {
             Err(Failure::new("nothing to set; give --iops-limit N or --bandwidth-limit SIZE"))
@@ -92,17 +96,25 @@ fn differing(diff: &DiffShape) -> Table {
 }
 
 fn listed(volumes: &[VolumeShape]) -> Table {
-    let mut table = Table::new(["NAME", "SIZE", "SERIAL", "DESTROYED"])
+    let mut table = Table::new(["NAME", "SIZE", "SERIAL", "STATE"])
         .when_empty("no volumes; make one with `metropod volume create POD::NAME --size SIZE`");
     for volume in volumes {
         table.row([
             volume.name.clone(),
             SizeBytes(volume.size_bytes).to_string(),
             volume.serial.clone(),
-            end(volume.destroyed, volume.eradicated_in_ms),
+            state(volume),
         ]);
     }
     table
+}
+
+/// A cell that says whether it is out of use.
+fn state(volume: &VolumeShape) -> String {
+    match &volume.moving_to {
+        Some(pod) => format!("moving to {pod}"),
+        None => end(volume.destroyed, volume.eradicated_in_ms),
+    }
 }
 
 fn shown(volume: &VolumeShape) -> Table {
@@ -120,6 +132,9 @@ fn shown(volume: &VolumeShape) -> Table {
     space::add_volume(&mut table, volume);
     if volume.destroyed {
         table.value("destroyed", end(true, volume.eradicated_in_ms));
+    }
+    if let Some(pod) = &volume.moving_to {
+        table.value("moving to", pod);
     }
     table
 }

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::rest::{Client, ClientError, Method, segment};
 use crate::api::shapes::{
-    ContentsRequest, DiffShape, EradicatedShape, OverwriteRequest, PodShape, SetPodRequest, SetVolumeRequest,
-    SnapshotShape, VolumeShape,
+    ContentsRequest, DiffShape, EradicatedShape, MoveRequest, OverwriteRequest, PodShape, SetPodRequest,
+    SetVolumeRequest, SnapshotShape, VolumeShape,
 };
 
 impl Client {
@@ -44,6 +44,12 @@ impl Client {
     pub fn overwrite_volume(&self, volume: &str, source: &str) -> Result<VolumeShape, ClientError> {
         let request = OverwriteRequest { source: source.to_owned() };
         self.send(Method::Post, &verb("volumes", volume, "overwrite"), &request)
+    }
+
+    /// Moves a volume to another pod of the array.
+    pub fn move_volume(&self, volume: &str, pod: &str) -> Result<VolumeShape, ClientError> {
+        let request = MoveRequest { pod: pod.to_owned() };
+        self.send(Method::Post, &verb("volumes", volume, "move"), &request)
     }
 
     /// Takes a volume out of use.

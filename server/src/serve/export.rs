@@ -44,7 +44,7 @@ impl Exports for ArrayExports {
         let volumes = self.array.volumes();
         volumes
             .into_iter()
-            .filter(|volume| volume.eradicated_in_ms.is_none())
+            .filter(|volume| volume.eradicated_in_ms.is_none() && volume.moving_to.is_none())
             .map(|volume| ExportInfo { name: volume.name, description: format!("serial {}", volume.serial) })
             .collect()
     }

@@ -1,7 +1,8 @@
 //! One array on simulated media: hosts write, flows run in any order, the power goes at any effect.
 //!
 //! - S1: what was acknowledged is there after any crash, whatever was lost, torn or reordered below the last sync.
-//! - S2: a snapshot taken while nothing was in flight holds exactly what the volume held then.
+//! - S2: a snapshot taken while nothing was in flight holds exactly what the volume held then; none of the volume has a number
+//!   that another had, wherever it was taken.
 //! - S3: an array opens after any crash, without repair.
 //! - S4: one seed, one run: [`Solo::trace`] is equal for two runs of a seed.
 //! - S5: what the collector leaves is what a recount of everything that is named finds, no more and no less; a read that
@@ -12,6 +13,7 @@
 
 mod accounting;
 mod collecting;
+mod movers;
 mod things;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -85,6 +87,10 @@ pub struct Counts {
     pub dead_chunks: u64,
     /// Recounts that agreed.
     pub recounts: u64,
+    /// Moves of the volume to another pod that were answered.
+    pub moves: u64,
+    /// Moves that another volume of the name turned back.
+    pub turned_back: u64,
     /// Accounts of the space that were made beside everything else.
     pub accounts: u64,
     /// Records that were read and proven beside everything else.
@@ -103,7 +109,8 @@ pub struct Solo {
     array: Option<Array>,
     volume: Option<VolumeId>,
     oracle: Oracle,
-    snapshots: BTreeMap<SnapshotId, Vec<u8>>,
+    /// By number.
+    snapshots: BTreeMap<u64, Vec<u8>>,
     writes: BTreeMap<RequestId, u64>,
     tasks: Vec<Task>,
     append: Option<Append>,
@@ -114,6 +121,9 @@ pub struct Solo {
     starts: u64,
     overlay_entries: usize,
     churning: bool,
+    /// Whether the volume moves between pods, and the one that it is in.
+    moving: bool,
+    home: PodId,
     collecting: bool,
     /// The store's bound, in bytes.
     capacity_bytes: Option<u64>,
@@ -148,6 +158,8 @@ impl Solo {
             starts: 0,
             overlay_entries: if seed.is_multiple_of(2) { OVERLAY_ENTRIES } else { OVERLAY_ENTRIES_MANY },
             churning: false,
+            moving: false,
+            home: POD,
             collecting: false,
             capacity_bytes: None,
             held: None,
@@ -221,6 +233,7 @@ impl Solo {
             65..80 => self.finish_task(),
             80..84 => self.pass_time(Span::millis(20)),
             86..90 if self.churning && self.random.chance(70) => self.churn(),
+            84..86 if self.moving && !(self.collecting && self.random.chance(50)) => self.move_volume(),
             84..86 if self.collecting => self.collect_something(),
             86..88 => self.take_snapshot(),
             88..90 => self.ask_checkpoint(),
@@ -260,7 +273,7 @@ impl Solo {
         let request = array.next_request();
         self.writes.insert(request, number);
         self.note(number);
-        self.input(Input::Host { request, pod: POD, operation });
+        self.input(Input::Host { request, pod: self.home, operation });
     }
 
     fn take_snapshot(&mut self) {
@@ -271,10 +284,11 @@ impl Solo {
         let content = self.read(Source::Volume(self.volume.expect("made at the beginning")));
         let suffix = Name::new(&format!("s{}-{}", self.starts, self.counts.snapshots)).expect("a good name");
         let change = Manage::CreateSnapshot { volume: None, suffix };
-        if let Ok(Managed::Snapshots(taken)) = self.manage(Command::Change { pod: POD, change }) {
+        if let Ok(Managed::Snapshots(taken)) = self.manage(Command::Change { pod: self.home, change }) {
             self.counts.snapshots += 1;
             for id in taken.into_iter().filter(|id| Some(id.volume) == self.volume) {
-                self.snapshots.insert(id, content.clone());
+                let before = self.snapshots.insert(id.taken_at, content.clone());
+                assert!(before.is_none(), "S2: the number of {id:?} was taken");
             }
         }
     }
@@ -427,15 +441,23 @@ impl Solo {
     }
 
     fn read(&mut self, source: Source) -> Vec<u8> {
-        self.read_bytes(source, VOLUME_BYTES)
+        self.read_bytes(None, source, VOLUME_BYTES)
     }
 
-    fn read_bytes(&mut self, source: Source, length: u64) -> Vec<u8> {
+    /// Reads from a pod, or else the volume or a snapshot of it, wherever that is.
+    fn read_bytes(&mut self, pod: Option<PodId>, source: Source, length: u64) -> Vec<u8> {
         for _ in 0..10_000 {
+            // It may have moved by the time the power is back.
+            let source = match (source, self.volume.filter(|_| pod.is_none())) {
+                (Source::Volume(_), Some(volume)) => Source::Volume(volume),
+                (Source::Snapshot(id), Some(volume)) => Source::Snapshot(SnapshotId { volume, ..id }),
+                (source, None) => source,
+            };
+            let pod = pod.unwrap_or(self.home);
             let Some(array) = &mut self.array else { break };
             let request = array.next_request();
             let start = self.starts;
-            self.input(Input::Read { request, pod: POD, source, offset: 0, length, metered: true });
+            self.input(Input::Read { request, pod, source, offset: 0, length, metered: true });
             for _ in 0..10_000 {
                 if let Some(at) = self.fetches.iter().position(|(answered, _)| *answered == request) {
                     let (_, fetch) = self.fetches.remove(at).expect("just found");
@@ -488,6 +510,13 @@ impl Solo {
         self.note(seed);
         self.media.crash(seed);
         self.open();
+        if self.moving {
+            let start = self.starts;
+            self.find_home(false);
+            if self.starts != start {
+                return;
+            }
+        }
         if self.volume.is_some() {
             self.check_all();
             self.oracle.crashed();
@@ -567,16 +596,16 @@ impl Solo {
         if let Err(violation) = self.oracle.check_and_settle(0, &bytes) {
             panic!("S1: {violation:?}");
         }
-        let mut snapshots: Vec<SnapshotId> = self.snapshots.keys().copied().collect();
+        let mut snapshots: Vec<u64> = self.snapshots.keys().copied().collect();
         // All of them cost more than the run itself: a few chosen ones now, each at some time.
         while snapshots.len() > SNAPSHOTS_CHECKED {
             let at = self.random.below(snapshots.len() as u64) as usize;
             snapshots.swap_remove(at);
         }
-        for id in snapshots {
-            let bytes = self.read(Source::Snapshot(id));
+        for taken_at in snapshots {
+            let bytes = self.read(Source::Snapshot(SnapshotId { volume, taken_at }));
             self.counts.checked_bytes += bytes.len() as u64;
-            assert!(self.snapshots.get(&id) == Some(&bytes), "S2: snapshot {id:?} changed");
+            assert!(self.snapshots.get(&taken_at) == Some(&bytes), "S2: snapshot {taken_at} changed");
         }
     }
 }

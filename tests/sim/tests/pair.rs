@@ -78,6 +78,20 @@ fn what_managers_do_is_done_alike_on_both_arrays_under_faults() {
 }
 
 #[test]
+fn a_pod_that_is_stretched_right_after_a_volume_came_to_it_is_one_volume_under_random_faults() {
+    let mut total = Counts::default();
+    let first = knob("METROPOD_SEED").unwrap_or(0);
+    let seeds = knob("METROPOD_SEEDS").unwrap_or(if first > 0 { 1 } else { 60 });
+    for seed in first..first + seeds {
+        total += run_pair(seed, |pair| pair.managed().moved()).0;
+    }
+    println!("{seeds} seeds: {total:?}");
+    let refused = total.moves_or_stretches_refused;
+    assert!(seeds < 30 || (refused > seeds / 10 && refused < seeds), "some come first: {total:?}");
+    assert!(total.acknowledged > 20 * seeds && total.snapshots > seeds, "the runs do something: {total:?}");
+}
+
+#[test]
 fn whose_the_space_is_adds_up_whatever_goes_on_while_it_is_counted() {
     let mut total = Counts::default();
     let first = knob("METROPOD_SEED").unwrap_or(0);

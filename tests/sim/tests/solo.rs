@@ -27,6 +27,31 @@ fn what_managers_did_survives_power_cuts_and_ends_in_its_time() {
 }
 
 #[test]
+fn a_volume_that_moves_between_pods_keeps_what_was_acknowledged_and_is_in_one_place() {
+    let seeds = seeds(300);
+    let total = run(seeds, |seed| Solo::new(seed).moving());
+    assert!(total.moves > 2 * seeds && total.turned_back > seeds / 10, "it moves: {total:?}");
+    assert!(total.snapshots > seeds, "with snapshots: {total:?}");
+}
+
+#[test]
+fn a_volume_moves_while_managers_collector_scrub_and_accounts_go_on() {
+    let seeds = seeds(300);
+    let total = run(seeds, |seed| {
+        let solo = Solo::new(seed).moving();
+        // Every mixture of what else goes on.
+        match seed / 2 % 3 {
+            0 => solo.collecting().churning(),
+            1 => solo.collecting(),
+            _ => solo.churning(),
+        }
+    });
+    assert!(total.moves > seeds && total.turned_back > seeds / 20, "it moves: {total:?}");
+    assert!(total.recounts >= seeds / 3 && total.dead_chunks > seeds / 2, "space comes back: {total:?}");
+    assert!(total.scrubbed > seeds / 2 && total.accounts > seeds && total.churned > seeds, "{total:?}");
+}
+
+#[test]
 fn what_the_collector_leaves_is_what_a_recount_finds_whatever_happened_meanwhile() {
     let seeds = seeds(300);
     let total = run(seeds, |seed| Solo::new(seed).collecting().churning());
@@ -50,6 +75,15 @@ fn a_bounded_array_loses_nothing_and_gives_back_what_nobody_names() {
 fn what_waited_once_is_not_eradicated_when_it_is_destroyed_again() {
     let came_to = Solo::new(1).churning().eradications_that_come_late();
     assert_eq!(came_to, [Err(ManageError::NotDestroyed), Ok(Managed::Done)]);
+}
+
+#[test]
+fn destroyed_snapshots_that_move_end_no_earlier_and_at_last() {
+    let waited = Solo::new(1).churning().moving().destroyed_snapshots_move();
+    for span in waited {
+        let ms = span.0 / 1_000_000;
+        assert!((400_000..1_000_000).contains(&ms), "{ms} ms of at least 400,000");
+    }
 }
 
 #[test]
@@ -99,6 +133,8 @@ fn run_for(steps: u64, seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefU
         total.flows += counts.flows;
         total.checked_bytes += counts.checked_bytes;
         total.churned += counts.churned;
+        total.moves += counts.moves;
+        total.turned_back += counts.turned_back;
         total.collected += counts.collected;
         total.dead_chunks += counts.dead_chunks;
         total.recounts += counts.recounts;

@@ -31,6 +31,8 @@ pub(super) struct Background {
     checkpointing: Option<Capture>,
     /// Number of the newest checkpoint that was started.
     pub(super) started: u64,
+    /// Number of the newest checkpoint that is durable.
+    pub(super) done: u64,
     /// A checkpoint is wanted that captures the state of now or later.
     wanted: bool,
     /// What failed rests for a while (B3).
@@ -60,7 +62,7 @@ pub(super) struct Flip {
 impl Background {
     /// Nothing runs; the newest checkpoint is `number`.
     pub(super) fn after(number: u64) -> Background {
-        Background { started: number, ..Background::default() }
+        Background { started: number, done: number, ..Background::default() }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -326,6 +328,7 @@ impl Array {
         self.note(now, Kind::Checkpoint, None);
         self.background.checkpoint_stage.ends(now, true);
         let Some(capture) = self.background.checkpointing.take() else { return };
+        self.background.done = done.number;
         (self.layer_places, self.run_bytes) = (done.places, done.run_bytes);
         for pod in self.pods.values_mut() {
             pod.born_with = pod.born_with.filter(|number| *number > done.number);

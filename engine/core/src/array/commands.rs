@@ -48,6 +48,7 @@ impl Array {
             Command::CreatePod { pod, name } => self.create_pod(now, request, pod, name),
             Command::Change { pod, change } => self.submit_change(now, request, pod, change),
             Command::Destroy { pod, target, contents } => self.destroy(now, request, pod, target, contents),
+            Command::Move { pod, volume, to } => self.move_volume(now, request, pod, volume, to),
             Command::Freeze { pod, contents } => self.freeze(now, request, pod, contents),
             Command::Stretch { pod, peer } => self.stretch(request, pod, peer),
         };
@@ -57,7 +58,9 @@ impl Array {
     }
 
     pub(super) fn managed(&mut self, request: RequestId, result: Answer) {
-        self.effects.push_back(Effect::Managed { request, result });
+        if let Some(result) = self.moves.take(request, result) {
+            self.effects.push_back(Effect::Managed { request, result });
+        }
     }
 
     pub(super) fn commands_after_checkpoint(&mut self, now: Time, number: u64) {
@@ -109,13 +112,14 @@ impl Array {
         }
     }
 
-    fn submit_change(
+    pub(super) fn submit_change(
         &mut self,
         now: Time,
         request: RequestId,
         pod: PodId,
         change: Manage,
     ) -> Result<(), ManageError> {
+        self.check_no_move(pod, &change)?;
         let found = self.pods.get_mut(&pod).filter(|found| found.born_with.is_none());
         let found = found.ok_or(ManageError::NoSuchPod)?;
         match found.machine.serving(now) {
@@ -205,6 +209,7 @@ impl Array {
         let found = found.ok_or(ManageError::NoSuchPod)?;
         match found.peer() {
             Some(other) if other != peer => return Err(ManageError::StretchedAlready),
+            _ if self.is_moving(pod) => return Err(ManageError::Moving),
             _ if found.namespace.destroyed.is_some() => return Err(ManageError::Destroyed),
             _ if peer == self.config.me => return Err(ManageError::StretchedAlready),
             _ => {}

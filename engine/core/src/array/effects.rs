@@ -8,12 +8,13 @@ use metropod_protocol::{
     Ticket, Time,
 };
 
+use super::moves::Found;
 use super::{Array, Journaled, JournaledKind};
 use crate::door::{Alarm, Channel, Effect, HostError, ManageError};
 use crate::journal_record::{JournalRecord, stream_of};
 use crate::operation;
 use crate::peer_message::SyncFrame;
-use crate::pod::{Applied, ApplyContext, Unapplied, Waiting};
+use crate::pod::{Applied, ApplyContext, Coming, Unapplied, Waiting};
 
 /// Applied entries let go of at a time.
 const DROP_ENTRIES: u64 = 64;
@@ -34,6 +35,7 @@ impl Array {
             self.release(now);
             self.admit(now);
             self.answer_births(now);
+            self.review_moves(now);
             if self.touched.is_empty() {
                 break;
             }
@@ -221,13 +223,31 @@ impl Array {
                 let at = found.position_of_applied();
                 found.take_fork(config, at);
             }
+            if let Some(arrival) = found.next_arrival() {
+                match self.coming(pod, &arrival) {
+                    Found::Here(content) => self.arrives(pod, *content),
+                    Found::Later => break,
+                    Found::Nowhere => {
+                        self.damaged(now, pod, Alarm::CorruptEntry(pod));
+                        break;
+                    }
+                }
+            }
+            let Some(found) = self.pods.get_mut(&pod) else { return };
             let context = ApplyContext { store: &self.store, nodes: &self.nodes };
             let applied = found.apply_next(&context);
             if !self.after_apply(now, pod, applied) {
                 break;
             }
         }
+        self.touch_takers(pod);
         self.drop_applied(now, pod);
+    }
+
+    fn arrives(&mut self, pod: PodId, content: Coming) {
+        if let Some(found) = self.pods.get_mut(&pod) {
+            found.arriving = Some(content);
+        }
     }
 
     /// Entries that are applied and that nobody lacks are let go of in memory, long before a checkpoint contains them: the
@@ -291,6 +311,8 @@ impl Array {
             return;
         }
         found.review_chores(now);
+        self.resume_move(pod);
+        let Some(found) = self.pods.get(&pod) else { return };
         if found.maps.values().any(|map| map.image().layers().len() > self.config.overlay.layers_max) {
             // Snapshots may be taken far more often than checkpoints.
             self.upkeep.want();

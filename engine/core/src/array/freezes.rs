@@ -11,6 +11,7 @@ use metropod_protocol::{PodId, RequestId, Time};
 
 use super::Array;
 use crate::door::{HostError, ManageError, Managed};
+use crate::names::SnapshotId;
 use crate::operation::Content;
 use crate::pod::{ParkedFreeze, Pod, ReadGate};
 
@@ -64,6 +65,11 @@ impl Pod {
                 }
                 Content::Volume(id) if self.namespace.is_in_use(id) => {}
                 Content::Snapshot(id) if self.snapshot_in_use(id) => {}
+                Content::Volume(volume) | Content::Snapshot(SnapshotId { volume, .. })
+                    if self.namespace.is_moving(volume) =>
+                {
+                    return Err(ManageError::Moving);
+                }
                 _ => return Err(ManageError::Destroyed),
             }
         }

@@ -20,6 +20,7 @@ mod effects;
 mod freezes;
 mod levels;
 mod limits;
+mod moves;
 mod open;
 mod pacing;
 mod peers;
@@ -115,6 +116,7 @@ pub struct Array {
     layer_places: Arc<LayerPlaces>,
     run_bytes: RunBytes,
     commands: commands::Pending,
+    moves: moves::Moves,
     poisoned: Option<MediaError>,
     next_round: u64,
     closing: Closing,
@@ -176,6 +178,7 @@ impl Array {
                 self.closing.due_at(),
                 self.meters.opens_at(),
                 self.admission.opens_at(),
+                self.moves.due_at(),
             ])
             .flatten()
             .min()

@@ -207,6 +207,7 @@ impl Array {
             run_bytes: checkpoint::run_bytes_of(&found.places),
             layer_places: Arc::new(found.places),
             commands: Pending::default(),
+            moves: super::moves::Moves::default(),
             poisoned: None,
             next_round: first_round(&config.seed),
             closing: Closing::default(),
@@ -264,8 +265,10 @@ impl Array {
             *index >= pod.applied && pod.fork.as_ref().is_none_or(|fork| fork.config != *config)
         });
         pod.review_chores(now);
-        self.touched.insert(pod.id);
-        self.pods.insert(pod.id, pod);
+        let id = pod.id;
+        self.touched.insert(id);
+        self.pods.insert(id, pod);
+        self.resume_move(id);
         Ok(())
     }
 }

@@ -6,11 +6,14 @@
 //!   ([`touches`]).
 
 use bytes::{BufMut, BytesMut};
-use metropod_protocol::{ArrayId, Index};
+use metropod_protocol::{ArrayId, Index, PodId};
 
 use crate::codec::{DecodeError, Reader, put_option, put_text};
 use crate::names::{Name, SnapshotId, VolumeId};
 use crate::namespace::{Limits, VOLUME_BYTES_MAX, read_name};
+
+/// Tag of [`Manage::MoveIn`].
+pub(super) const MOVE_IN: u8 = 16;
 
 /// A change of a pod's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +104,43 @@ pub enum Manage {
         /// The limits.
         limits: Limits,
     },
+    /// A volume is to leave for another pod of the array: out of use from here on.
+    MoveOut {
+        /// The volume.
+        volume: VolumeId,
+        /// Where it goes.
+        to: PodId,
+    },
+    /// A volume of another pod of the array comes.
+    MoveIn(Arrival),
+    /// The move that the entry `by` of this pod began has ended.
+    MoveEnd {
+        /// The entry.
+        by: Index,
+        /// The volume stays here; it is in the other pod, and no more here, when not set.
+        stays: bool,
+    },
+}
+
+/// A volume that comes from another pod of the array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    /// The pod that it leaves.
+    pub from: PodId,
+    /// The entry there that sent it.
+    pub by: Index,
+    /// Entry of that pod up to which its content was changed there.
+    pub through: Index,
+    /// Its id there.
+    pub volume: VolumeId,
+    /// Its name.
+    pub name: Name,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Its limits.
+    pub limits: Limits,
+    /// How long its destroyed snapshots still wait there, in milliseconds: as long as the one that waits longest.
+    pub left_ms: u64,
 }
 
 /// What is destroyed, recovered or eradicated.
@@ -200,6 +240,27 @@ impl Manage {
                 out.put_u64_le(volume.0);
                 limits.encode(out);
             }
+            Manage::MoveOut { volume, to } => {
+                out.put_u8(15);
+                out.put_u64_le(volume.0);
+                out.put_slice(&to.0);
+            }
+            Manage::MoveIn(arrival) => {
+                out.put_u8(MOVE_IN);
+                out.put_slice(&arrival.from.0);
+                out.put_u64_le(arrival.by.0);
+                out.put_u64_le(arrival.through.0);
+                out.put_u64_le(arrival.volume.0);
+                put_text(out, arrival.name.as_str());
+                out.put_u64_le(arrival.size_bytes);
+                arrival.limits.encode(out);
+                out.put_u64_le(arrival.left_ms);
+            }
+            Manage::MoveEnd { by, stays } => {
+                out.put_u8(17);
+                out.put_u64_le(by.0);
+                out.put_u8(u8::from(*stays));
+            }
         }
     }
 
@@ -243,6 +304,18 @@ impl Manage {
             12 => Manage::SetQuota(reader.option(Reader::u64)?),
             13 => Manage::SetEradicationDelay(reader.u64()?),
             14 => Manage::SetLimits { volume: VolumeId(reader.u64()?), limits: Limits::decode(reader)? },
+            15 => Manage::MoveOut { volume: VolumeId(reader.u64()?), to: PodId(reader.array()?) },
+            MOVE_IN => Manage::MoveIn(Arrival {
+                from: PodId(reader.array()?),
+                by: Index(reader.u64()?),
+                through: Index(reader.u64()?),
+                volume: VolumeId(reader.u64()?),
+                name: read_name(reader)?,
+                size_bytes: reader.u64()?,
+                limits: Limits::decode(reader)?,
+                left_ms: reader.u64()?,
+            }),
+            17 => Manage::MoveEnd { by: Index(reader.u64()?), stays: reader.flag()? },
             _ => return Err(DecodeError::Value { field: "management operation" }),
         })
     }

@@ -109,19 +109,22 @@ impl Pod {
                 return Err(ManageError::HasContents);
             }
             Target::Pod => self.gone = true,
-            Target::Volume(volume) => {
-                self.namespace.volumes.remove(&volume);
-                self.let_go.extend(self.maps.remove(&volume));
-                self.namespace.snapshots.retain(|id, _| id.volume != volume);
-                let images = self.images.extract_if(.., |id, _| id.volume == volume);
-                self.let_go.extend(images.map(|(_, image)| VolumeMap::from_image(image)));
-            }
+            Target::Volume(volume) => self.remove_volume(volume),
             Target::Snapshot(snapshot) => {
                 self.namespace.snapshots.remove(&snapshot);
                 self.let_go.extend(self.images.remove(&snapshot).map(VolumeMap::from_image));
             }
         }
         Ok(Managed::Done)
+    }
+
+    /// Removes a volume and its snapshots.
+    pub(super) fn remove_volume(&mut self, volume: VolumeId) {
+        self.namespace.volumes.remove(&volume);
+        self.let_go.extend(self.maps.remove(&volume));
+        self.namespace.snapshots.retain(|id, _| id.volume != volume);
+        let images = self.images.extract_if(.., |id, _| id.volume == volume);
+        self.let_go.extend(images.map(|(_, image)| VolumeMap::from_image(image)));
     }
 
     /// A volume that is not destroyed.

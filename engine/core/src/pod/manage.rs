@@ -26,6 +26,7 @@ impl Pod {
         if self.namespace.destroyed.is_some() && !allowed {
             return Err(ManageError::Destroyed);
         }
+        self.check_not_moving(&manage)?;
         match manage {
             Manage::CreateVolume { name, size_bytes } => self.create_volume(index, name, size_bytes),
             Manage::CreateSnapshot { volume, suffix } => self.create_snapshot(index, volume, suffix),
@@ -67,6 +68,9 @@ impl Pod {
                 self.used_volume(volume)?.limits = limits;
                 Ok(Managed::Done)
             }
+            Manage::MoveOut { volume, to } => self.move_out(index, volume, to),
+            Manage::MoveIn(arrival) => self.move_in(index, arrival),
+            Manage::MoveEnd { by, stays } => self.move_end(by, stays),
         }
     }
 
@@ -102,8 +106,10 @@ impl Pod {
         }
         let mut taken = Vec::with_capacity(volumes.len());
         for volume in volumes {
-            let id = SnapshotId { volume, taken_at: index.0 };
-            let size_bytes = self.namespace.volumes[&volume].size_bytes;
+            let described = self.used_volume(volume)?;
+            described.last_snapshot = described.next_snapshot(index);
+            let (size_bytes, taken_at) = (described.size_bytes, described.last_snapshot);
+            let id = SnapshotId { volume, taken_at };
             let map = self.maps.get_mut(&volume).expect("every volume of the namespace has a map");
             self.images.insert(id, map.freeze(self.layer_ids.take()));
             self.namespace.snapshots.insert(id, Snapshot::new(suffix.clone(), size_bytes));
@@ -137,7 +143,7 @@ impl Pod {
     }
 
     /// Whether a new volume may have this name.
-    fn check_free(&self, name: &Name) -> Result<(), ManageError> {
+    pub(super) fn check_free(&self, name: &Name) -> Result<(), ManageError> {
         match self.namespace.volume(name) {
             None => Ok(()),
             Some((_, volume)) if volume.destroyed.is_some() => Err(ManageError::NameOfDestroyed),

@@ -17,6 +17,7 @@ mod chores;
 mod lifecycle;
 mod manage;
 mod merges;
+mod moves;
 mod reads;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -37,6 +38,7 @@ use crate::transfer::{Begin, Common, Inbox, Touched};
 pub use apply::{Applied, ApplyContext, MergeRequest};
 pub use manage::Answer;
 use merges::Merges;
+pub(crate) use moves::Coming;
 pub(crate) use reads::ReadGate;
 
 /// A frozen point that a peer left behind is known to have.
@@ -146,6 +148,8 @@ pub struct Pod {
     pub(crate) chores: chores::Chores,
     /// The pod is eradicated: the array forgets it.
     pub(crate) gone: bool,
+    /// Content of a volume that comes from another pod, for the next entry to take.
+    pub(crate) arriving: Option<Coming>,
     /// Maps and images no longer needed: dropping their layers may take long, so no step does.
     pub(crate) let_go: Vec<VolumeMap>,
 }
@@ -197,6 +201,7 @@ impl Pod {
             dropped_content: false,
             chores: chores::Chores::default(),
             gone: false,
+            arriving: None,
             let_go: Vec::new(),
         };
         pod.adopt(parts.image, parts.applied);

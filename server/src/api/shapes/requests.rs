@@ -70,6 +70,14 @@ pub struct OverwriteRequest {
     pub source: String,
 }
 
+/// Body of `POST /api/v1/volumes/{volume}/move`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// The pod of this array that the volume goes to.
+    pub pod: String,
+}
+
 /// Body of `POST /api/v1/pods/{pod}/stretch`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

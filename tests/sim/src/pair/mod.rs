@@ -14,6 +14,7 @@ mod faults;
 mod hosts;
 mod managers;
 mod mediator;
+mod movers;
 mod neighbour;
 mod network;
 mod script;
@@ -89,6 +90,8 @@ pub struct Counts {
     pub accounts: u64,
     /// Of them, those with something that was held for no volume or snapshot.
     pub accounts_with_held: u64,
+    /// Moves and stretches asked for at once of which one was refused.
+    pub moves_or_stretches_refused: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -105,6 +108,7 @@ impl std::ops::AddAssign for Counts {
         self.collected_in_rounds += other.collected_in_rounds;
         self.accounts += other.accounts;
         self.accounts_with_held += other.accounts_with_held;
+        self.moves_or_stretches_refused += other.moves_or_stretches_refused;
     }
 }
 
@@ -145,6 +149,8 @@ pub struct Pair {
     hosts: hosts::Load,
     neighbour: neighbour::Neighbour,
     managers: managers::Managers,
+    /// The volume moves between pods before its own is stretched.
+    moves: bool,
     /// Between counts of whose the space is.
     accounting: Option<Span>,
     plan: Plan,
@@ -181,6 +187,7 @@ impl Pair {
             hosts: hosts::Load::default(),
             neighbour: neighbour::Neighbour::default(),
             managers: managers::Managers::new(seed),
+            moves: false,
             accounting: None,
             plan: Plan::default(),
             faults_until: 0,

@@ -7,7 +7,7 @@ use metropod_protocol::{PodId, Serving, Side};
 
 use super::checks::{HEAL, runs};
 use super::managers::DELAY;
-use super::{Counts, Event, IDS, Nanos, POD, Pair, Plan, SiteFault, VOLUME_BYTES, ms};
+use super::{Counts, Event, IDS, Key, Nanos, POD, Pair, Plan, SiteFault, VOLUME_BYTES, ms};
 
 /// Between requests of busy hosts.
 const BUSY: Nanos = ms(40);
@@ -52,7 +52,19 @@ impl Pair {
             let change = Manage::SetEradicationDelay(DELAY / ms(1));
             self.must(0, Command::Change { pod: POD, change });
         }
+        if self.moves {
+            self.move_there_and_back();
+        }
+        if !self.is_home() {
+            // The stretch came first: hosts have nothing to do but read what is nowhere else.
+            self.frozen.clear();
+            self.volume = None;
+            return;
+        }
         self.must(0, Command::Stretch { pod: POD, peer: IDS[1] });
+        if self.moves && self.random.chance(30) {
+            self.expect_no_moves();
+        }
         self.load(BUSY, false);
         if early {
             return;
@@ -76,6 +88,10 @@ impl Pair {
     /// Sends a management request and waits for its answer.
     fn ask(&mut self, site: usize, command: Command) -> Result<Managed, ManageError> {
         let Some(request) = self.manage(site, command) else { return Err(ManageError::Media) };
+        self.answer(site, request)
+    }
+
+    pub(super) fn answer(&mut self, site: usize, request: Key) -> Result<Managed, ManageError> {
         for _ in 0..20_000 {
             let results = &mut self.hosts.results;
             if let Some(at) = results.iter().position(|(from, key, _)| (*from, *key) == (site, request)) {

@@ -9,23 +9,25 @@ use metropod_core::operation::BLOCK_BYTES;
 use metropod_core::space_account::{PodAccount, SpaceAccount, VolumeAccount};
 use metropod_core::{Array, Input};
 use metropod_dedupe::{Digest, Store};
+use metropod_protocol::PodId;
 use metropod_snapshots::{Nodes, Source, resolve};
 
+use super::Solo;
 use super::collecting::add_nodes;
-use super::{POD, Solo};
 use crate::executor::run;
 
 /// Who reaches a chunk: snapshots, and volumes as they are now.
 #[derive(Default)]
 struct Reachers {
-    volumes: BTreeSet<VolumeId>,
-    snapshots: BTreeSet<SnapshotId>,
+    volumes: BTreeSet<(PodId, VolumeId)>,
+    snapshots: BTreeSet<(PodId, SnapshotId)>,
 }
 
 impl Reachers {
     /// The volumes that are concerned at all.
-    fn concerned(&self) -> BTreeSet<VolumeId> {
-        self.volumes.iter().copied().chain(self.snapshots.iter().map(|id| id.volume)).collect()
+    fn concerned(&self) -> BTreeSet<(PodId, VolumeId)> {
+        let snapshots = self.snapshots.iter().map(|(pod, id)| (*pod, id.volume));
+        self.volumes.iter().copied().chain(snapshots).collect()
     }
 }
 
@@ -55,41 +57,48 @@ impl Solo {
         if stats.staged > 0 || account.census.stored_bytes != stats.stored_bytes {
             return false;
         }
-        let pod = recounted(array);
+        let counted = recounted(array);
         let map_bytes = map_bytes(array);
-        assert_eq!(account.pods.get(&POD), Some(&pod), "S7");
-        assert_eq!((account.map_bytes, account.held_bytes, account.shared_bytes), (map_bytes, 0, 0), "S7");
+        assert_eq!(account.pods, counted.pods, "S7");
+        let shared_bytes = counted.shared_bytes;
+        assert_eq!(
+            (account.map_bytes, account.held_bytes, account.shared_bytes),
+            (map_bytes, 0, shared_bytes),
+            "S7"
+        );
         let space = array.store().space();
-        assert_eq!(account.reached_bytes, pod.reached_bytes, "S7");
+        assert_eq!(account.reached_bytes, counted.reached_bytes, "S7");
         assert_eq!(account.census.used_bytes, space.used_bytes, "S7");
         // A checkpoint since the pass may have folded something: the nodes before that are garbage.
         account.unattributed_bytes == 0
     }
 }
 
-/// What the pod takes, block by block.
-fn recounted(array: &Array) -> PodAccount {
-    let pod = array.pod(POD).expect("the pod is never destroyed");
+/// What the pods take, block by block; of the array only what it shares and reaches.
+fn recounted(array: &Array) -> SpaceAccount {
     let nodes = Nodes::new(array.store().clone());
     let mut found: BTreeMap<Digest, Reachers> = BTreeMap::new();
-    let mut account = PodAccount { reached_bytes: Some(0), ..PodAccount::default() };
-    for id in pod.namespace().volumes.keys() {
-        let map = pod.volume_map(*id).expect("every volume has a map");
-        let names = names(map, map.size_blocks(), &nodes);
-        let logical_bytes = names.len() as u64 * BLOCK_BYTES;
-        account
-            .volumes
-            .insert(*id, VolumeAccount { logical_bytes, shared_bytes: Some(0), ..Default::default() });
-        for name in names {
-            found.entry(name).or_default().volumes.insert(*id);
+    let mut account = SpaceAccount { reached_bytes: Some(0), ..SpaceAccount::default() };
+    for pod in array.pods() {
+        let mut counted = PodAccount { reached_bytes: Some(0), ..PodAccount::default() };
+        for id in pod.namespace().volumes.keys() {
+            let map = pod.volume_map(*id).expect("every volume has a map");
+            let names = names(map, map.size_blocks(), &nodes);
+            let logical_bytes = names.len() as u64 * BLOCK_BYTES;
+            let volume = VolumeAccount { logical_bytes, shared_bytes: Some(0), ..Default::default() };
+            counted.volumes.insert(*id, volume);
+            for name in names {
+                found.entry(name).or_default().volumes.insert((pod.id(), *id));
+            }
         }
-    }
-    for id in pod.namespace().snapshots.keys() {
-        let image = pod.snapshot_image(*id).expect("every snapshot has an image");
-        account.snapshots.insert(*id, 0);
-        for name in names(image, image.size_bytes() / BLOCK_BYTES, &nodes) {
-            found.entry(name).or_default().snapshots.insert(*id);
+        for id in pod.namespace().snapshots.keys() {
+            let image = pod.snapshot_image(*id).expect("every snapshot has an image");
+            counted.snapshots.insert(*id, 0);
+            for name in names(image, image.size_bytes() / BLOCK_BYTES, &nodes) {
+                found.entry(name).or_default().snapshots.insert((pod.id(), *id));
+            }
         }
+        account.pods.insert(pod.id(), counted);
     }
     for (name, reachers) in &found {
         count(&mut account, reachers, record_bytes(array.store(), name));
@@ -97,25 +106,38 @@ fn recounted(array: &Array) -> PodAccount {
     account
 }
 
-fn count(account: &mut PodAccount, reachers: &Reachers, bytes: u64) {
+fn count(account: &mut SpaceAccount, reachers: &Reachers, bytes: u64) {
     let concerned = reachers.concerned();
+    let pods: BTreeSet<PodId> = concerned.iter().map(|(pod, _)| *pod).collect();
     let first = concerned.first().expect("somebody reaches it");
-    let volume = account.volumes.get_mut(first).expect("every snapshot has a volume");
-    match (concerned.len(), reachers.volumes.len()) {
-        (1, 0) => volume.snapshots_bytes += bytes,
-        (1, _) => volume.unique_bytes += bytes,
+    let volume = volume_of(account, first);
+    match (pods.len(), concerned.len(), reachers.volumes.len()) {
+        (1, 1, 0) => volume.snapshots_bytes += bytes,
+        (1, 1, _) => volume.unique_bytes += bytes,
+        (1, ..) => pod_of(account, first.0).shared_bytes += bytes,
         _ => account.shared_bytes += bytes,
     }
     if reachers.volumes.is_empty() && reachers.snapshots.len() == 1 {
-        *account.snapshots.entry(*reachers.snapshots.first().expect("one")).or_default() += bytes;
+        let (pod, id) = reachers.snapshots.first().expect("one");
+        *pod_of(account, *pod).snapshots.entry(*id).or_default() += bytes;
     }
     if !reachers.volumes.is_empty() {
         *account.reached_bytes.as_mut().expect("it is exact") += bytes;
     }
-    for id in reachers.volumes.iter().filter(|_| concerned.len() > 1) {
-        let volume = account.volumes.get_mut(id).expect("listed above");
-        *volume.shared_bytes.as_mut().expect("it is exact") += bytes;
+    for pod in reachers.volumes.iter().map(|(pod, _)| *pod).collect::<BTreeSet<_>>() {
+        *pod_of(account, pod).reached_bytes.as_mut().expect("it is exact") += bytes;
     }
+    for place in reachers.volumes.iter().filter(|_| concerned.len() > 1) {
+        *volume_of(account, place).shared_bytes.as_mut().expect("it is exact") += bytes;
+    }
+}
+
+fn pod_of(account: &mut SpaceAccount, pod: PodId) -> &mut PodAccount {
+    account.pods.get_mut(&pod).expect("listed above")
+}
+
+fn volume_of<'a>(account: &'a mut SpaceAccount, (pod, id): &(PodId, VolumeId)) -> &'a mut VolumeAccount {
+    pod_of(account, *pod).volumes.get_mut(id).expect("listed above: every snapshot has a volume")
 }
 
 /// The name in each block that holds data.
@@ -125,12 +147,13 @@ fn names(source: &impl Source, blocks: u64, nodes: &Nodes<Store>) -> Vec<Digest>
 }
 
 fn map_bytes(array: &Array) -> u64 {
-    let pod = array.pod(POD).expect("the pod is never destroyed");
     let mut nodes = BTreeSet::new();
-    let maps = pod.namespace().volumes.keys().filter_map(|id| pod.volume_map(*id));
-    maps.for_each(|map| add_nodes(map.image(), array.store(), &mut nodes));
-    let images = pod.namespace().snapshots.keys().filter_map(|id| pod.snapshot_image(*id));
-    images.for_each(|image| add_nodes(image, array.store(), &mut nodes));
+    for pod in array.pods() {
+        let maps = pod.namespace().volumes.keys().filter_map(|id| pod.volume_map(*id));
+        maps.for_each(|map| add_nodes(map.image(), array.store(), &mut nodes));
+        let images = pod.namespace().snapshots.keys().filter_map(|id| pod.snapshot_image(*id));
+        images.for_each(|image| add_nodes(image, array.store(), &mut nodes));
+    }
     nodes.iter().map(|name| record_bytes(array.store(), name)).sum()
 }
 

@@ -10,7 +10,7 @@ use metropod_core::{Fetch, Input, Pod, Source};
 use metropod_dedupe::{Digest, Domain, Store};
 use metropod_snapshots::{Image, Nodes, resolve};
 
-use super::{POD, Solo, VOLUME_BYTES};
+use super::{Solo, VOLUME_BYTES};
 use crate::executor::run;
 
 /// Children of a node.
@@ -60,7 +60,7 @@ impl Solo {
         let Some(array) = &mut self.array else { return };
         let request = array.next_request();
         let length = VOLUME_BYTES;
-        self.input(Input::Read { request, pod: POD, source, offset: 0, length, metered: false });
+        self.input(Input::Read { request, pod: self.home, source, offset: 0, length, metered: false });
         if let Some(at) = self.fetches.iter().position(|(answered, _)| *answered == request) {
             let (_, fetch) = self.fetches.remove(at).expect("just found");
             self.held = Some(HeldRead { fetch, expected });
@@ -92,7 +92,8 @@ impl Solo {
             let scrub = array.scrub_progress();
             assert_eq!(scrub.findings, 0, "S6: {:?}", scrub.listed);
             let nodes = Nodes::new(array.store().clone());
-            let named = array.pod(POD).map_or(0, |pod| named_by(pod, &nodes).len() as u64);
+            let named: BTreeSet<Digest> = array.pods().flat_map(|pod| named_by(pod, &nodes)).collect();
+            let named = named.len() as u64;
             let stats = array.store().stats();
             found = (stats.chunks + stats.staged, named);
             if found.0 == found.1 && self.recount_space() {

@@ -84,7 +84,8 @@ impl Solo {
         let bytes_per_s = [0, 0, 4 << 20][self.random.below(3) as usize];
         let limits = Limits { iops, bytes_per_s };
         // Without an answer it is set or not; either may be.
-        let _either = self.manage(Command::Change { pod: POD, change: Manage::SetLimits { volume, limits } });
+        let _either =
+            self.manage(Command::Change { pod: self.home, change: Manage::SetLimits { volume, limits } });
     }
 
     /// How long so many writes and as many reads of a block take one host that asks for all of them at once.
@@ -136,6 +137,9 @@ impl Solo {
     }
 
     fn make_thing(&mut self) {
+        if self.home != POD {
+            return;
+        }
         let content = self.read(Source::Volume(self.volume.expect("made at the beginning")));
         let name = Name::new(&format!("t{}-{}", self.starts, self.counts.churned)).expect("a good name");
         let source = Name::new("vol").expect("a good name");
@@ -190,6 +194,9 @@ impl Solo {
     }
 
     fn overwrite_thing(&mut self, at: usize) {
+        if self.home != POD {
+            return;
+        }
         let volume = self.volume.expect("made at the beginning");
         let mut after = self.read(Source::Volume(volume));
         let thing = &self.things[at];
@@ -228,7 +235,7 @@ impl Solo {
         let id = self.things[at].id;
         let pod = self.array.as_ref().and_then(|array| array.pod(POD)).expect("the array is open");
         let length = pod.namespace().volumes[&id].size_bytes;
-        self.read_bytes(Source::Volume(id), length)
+        self.read_bytes(Some(POD), Source::Volume(id), length)
     }
 
     /// Compares every clone with what it may be.
