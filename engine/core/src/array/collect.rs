@@ -12,19 +12,17 @@
 //! - L2: nothing may be under way then whose names no root shows: no fold, whose new nodes nobody refers to yet, and no
 //!   checkpoint, whose draft is older than the roots. While a pass is due no fold is started.
 //! - L3: who reads what was reachable before holds a pin; the pass ends when the last is gone.
-//! - L4: what was freed is the device's again once a checkpoint is durable. At most one step of cleaning is ahead of the
-//!   checkpoint that gives back what the step before freed, and none while half of the reserve is used: checkpoints find the
-//!   rest.
+//! - L4: what was freed is the device's again once a checkpoint is durable (cleaning.rs).
 //! - L5: while there is room, passes take at most [`REST_FACTOR`]⁻¹ of the time.
-//! - L6: with a bound, cleaning keeps more free than comes in until the next cleaning has given something back (levels.rs).
 
 use std::collections::VecDeque;
 
-use metropod_dedupe::{Collected, Pass, Store};
+use metropod_dedupe::Pass;
 use metropod_protocol::{RequestId, Span, Time};
 use metropod_snapshots::mark_reachable;
 
 use super::Array;
+use super::cleaning::clean;
 use super::levels::{Levels, slack};
 use super::pacing::Stage;
 use super::retry::Kind;
@@ -46,18 +44,6 @@ const FAILED_REST: Span = Span::millis(30_000);
 
 /// Of the room that garbage can take, the part that fresh data may fill before a pass is due.
 const SLACK_SHARE: u64 = 4;
-
-/// Share of a segment that may be live, in percent, for it to be cleaned while room is short.
-const SHORT_PERCENT: u32 = 95;
-
-/// Records that a step of cleaning moves at most, in bytes.
-const STEP_BYTES_MAX: u64 = 256 << 20;
-
-/// Of the reserve, or what is left of it, the part that one step fills, one in so many.
-const STEP_SHARE: u64 = 4;
-
-/// Steps that are under way or whose checkpoint is (L4).
-const STEPS_MAX: usize = 2;
 
 /// When space is collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,21 +83,9 @@ pub struct CollectCounts {
     pub last_pass: Span,
 }
 
-/// What a call of the collector's second half did.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Swept {
-    /// Segments of which more lives were left, in percent.
-    percent: u32,
-    collected: Option<Collected>,
-    moved_bytes: u64,
-    segments: u64,
-    more: bool,
-    error: Option<FlowError>,
-}
-
 /// See the module's text.
 #[derive(Default)]
-enum State {
+pub(super) enum State {
     #[default]
     Idle,
     Marking,
@@ -124,11 +98,11 @@ enum State {
 /// State of the collector.
 #[derive(Default)]
 pub(super) struct Collection {
-    state: State,
+    pub(super) state: State,
     /// Who wants to know when a pass that begins from now on has given its space back.
     asked: Vec<RequestId>,
     /// Who waits for the pass under way.
-    waiting: Vec<RequestId>,
+    pub(super) waiting: Vec<RequestId>,
     /// Something was eradicated since the last pass began.
     suspected: bool,
     /// Something was applied since the last pass began.
@@ -139,26 +113,26 @@ pub(super) struct Collection {
     postponed: bool,
     /// A pass is due; folds wait for it (L2).
     due: bool,
-    more: bool,
-    began: Time,
+    pub(super) more: bool,
+    pub(super) began: Time,
     /// What marking took, and listing the dead with the first step of cleaning; waiting for readers costs nothing.
-    took: Span,
+    pub(super) took: Span,
     /// Passes that are not urgent wait until then.
     not_before: Option<Time>,
     /// Urgent ones until then.
-    not_at_all_before: Option<Time>,
+    pub(super) not_at_all_before: Option<Time>,
     look_at: Option<Time>,
-    /// Checkpoints that give back what steps freed, at most [`STEPS_MAX`].
-    awaited: VecDeque<u64>,
+    /// Checkpoints that give back what steps freed, at most two.
+    pub(super) awaited: VecDeque<u64>,
     /// What is under way began with a pass.
     with_pass: bool,
     /// Segments may be left that are worth cleaning when room is short.
-    cleanable: bool,
+    pub(super) cleanable: bool,
     /// What is to be free, as of when it last may have changed.
     pub(super) levels: Option<Levels>,
     /// How long it takes to give space back.
     pub(super) stage: Stage,
-    counts: CollectCounts,
+    pub(super) counts: CollectCounts,
 }
 
 impl Collection {
@@ -203,12 +177,12 @@ impl Collection {
         }
     }
 
-    fn worked_until(&mut self, now: Time) {
+    pub(super) fn worked_until(&mut self, now: Time) {
         self.took = Span(self.took.0 + now.since(self.began).0);
     }
 
     /// L5.
-    fn rest(&mut self, now: Time) {
+    pub(super) fn rest(&mut self, now: Time) {
         self.not_before = Some(now + Span(self.took.0.saturating_mul(REST_FACTOR)));
         self.not_at_all_before = Some(now + self.took.min(URGENT_REST_MAX));
     }
@@ -280,46 +254,6 @@ impl Array {
         }
     }
 
-    fn is_room_low(&self) -> bool {
-        self.collection.levels.is_some_and(|levels| self.available_bytes() < levels.low)
-    }
-
-    /// L6: what is freed already comes first.
-    fn give_room(&mut self, now: Time) {
-        if self.store.space().freed_bytes > 0 {
-            self.await_checkpoint();
-            self.collection.state = State::Settling;
-        } else if self.collection.cleanable {
-            self.begin_cleaning(now);
-        }
-    }
-
-    fn begin_cleaning(&mut self, now: Time) {
-        (self.collection.state, self.collection.began) = (State::Cleaning, now);
-        self.collection.stage.goes_on(now);
-        let (store, swept) = (self.store.clone(), Swept { percent: self.sweep_percent(), ..Swept::default() });
-        self.run("clean", async move { Finished::Swept(clean(&store, swept).await) });
-    }
-
-    fn await_checkpoint(&mut self) {
-        let number = self.background.want_checkpoint();
-        self.collection.awaited.push_back(number);
-    }
-
-    /// Share of a segment that may be live, in percent, for it to be cleaned now.
-    fn sweep_percent(&self) -> u32 {
-        match self.collection.levels {
-            Some(levels) if self.coming_bytes() < levels.high => SHORT_PERCENT,
-            _ => self.config.collect.clean_percent,
-        }
-    }
-
-    /// What new data will be able to take once a checkpoint is durable, in bytes.
-    fn coming_bytes(&self) -> u64 {
-        let room = self.store.room();
-        room.free_bytes.saturating_add(room.freed_bytes).saturating_sub(self.owed_bytes(&room))
-    }
-
     fn is_pass_due(&self, rested: bool) -> bool {
         let full = self.lacks_space() && self.collection.applied;
         if full || !self.collection.asked.is_empty() {
@@ -338,7 +272,7 @@ impl Array {
     }
 
     /// Whether fresh data has taken its part of the room that garbage may take.
-    fn is_slack_used(&self) -> bool {
+    pub(super) fn is_slack_used(&self) -> bool {
         let space = self.store.space();
         let segment_bytes = u64::from(self.config.store.segment_bytes);
         space.is_bounded() && space.fresh_bytes >= slack(&space).div_ceil(SLACK_SHARE).max(2 * segment_bytes)
@@ -388,11 +322,7 @@ impl Array {
                 let (store, percent) = (self.store.clone(), self.sweep_percent());
                 self.run("collect", async move {
                     match pass.finish().await {
-                        Ok(collected) => {
-                            let swept =
-                                Swept { percent, collected: Some(collected), ..Swept::default() };
-                            Finished::Swept(clean(&store, swept).await)
-                        }
+                        Ok(collected) => Finished::Swept(clean(&store, percent, Some(collected)).await),
                         Err(error) => Finished::Marked(Err(error.into())),
                     }
                 });
@@ -405,67 +335,7 @@ impl Array {
         }
     }
 
-    pub(super) fn swept(&mut self, now: Time, swept: Swept) {
-        if swept.collected.is_some() {
-            self.collection.worked_until(now);
-            self.collection.rest(now);
-        }
-        let counts = &mut self.collection.counts;
-        counts.moved_bytes += swept.moved_bytes;
-        counts.freed_segments += swept.segments;
-        if let Some(collected) = swept.collected {
-            counts.passes += 1;
-            counts.dead_chunks += collected.dead_chunks;
-            counts.dead_bytes += collected.dead_bytes;
-            counts.freed_segments += collected.freed_segments;
-            counts.last_pass = self.collection.took;
-            self.collection.cleanable = true;
-        }
-        self.note(now, Kind::Collect, swept.error);
-        self.collection.more = swept.more && swept.error.is_none();
-        self.collection.cleanable &= swept.more || swept.percent < SHORT_PERCENT || swept.error.is_some();
-        // Also what was freed otherwise may be waited for.
-        if self.store.space().freed_bytes > 0 || !self.collection.waiting.is_empty() {
-            self.await_checkpoint();
-        }
-        self.go_on_cleaning(now);
-    }
-
-    /// L4.
-    pub(super) fn collected_until(&mut self, now: Time, checkpoint: u64) {
-        let before = self.collection.awaited.len();
-        self.collection.awaited.retain(|awaited| *awaited > checkpoint);
-        if self.collection.awaited.len() == before {
-            return;
-        }
-        self.collection.stage.ends(now, true);
-        // Whatever lacked space may have it now.
-        self.background.retries.pass(Time(u64::MAX));
-        match self.collection.state {
-            State::Settling => self.go_on_cleaning(now),
-            _ => self.collection.stage.goes_on(now),
-        }
-    }
-
-    fn go_on_cleaning(&mut self, now: Time) {
-        self.collection.levels = Levels::of(&self.store.space());
-        let short = self.collection.cleanable && self.sweep_percent() == SHORT_PERCENT;
-        let failed = !self.background.retries.may_start(Kind::Collect);
-        // What the last pass found goes stale: cleaning by it would move what is dead by now.
-        let knows = !self.is_slack_used() || self.collection.not_at_all_before.is_some_and(|at| at > now);
-        let room = self.store.room();
-        let may = self.collection.awaited.is_empty()
-            || (self.collection.awaited.len() < STEPS_MAX && room.left_bytes >= room.reserve_bytes / 2);
-        if (self.collection.more || short) && !failed && knows && may {
-            self.begin_cleaning(now);
-        } else if self.collection.awaited.is_empty() {
-            self.end_collecting(now);
-        } else {
-            self.collection.state = State::Settling;
-        }
-    }
-
-    fn end_collecting(&mut self, now: Time) {
+    pub(super) fn end_collecting(&mut self, now: Time) {
         (self.collection.state, self.collection.more) = (State::Idle, false);
         self.collection.stage.ends(now, false);
         self.collection.review = true;
@@ -494,22 +364,4 @@ impl Array {
             self.managed(request, answer.clone());
         }
     }
-}
-
-/// Moves what lives out of segments that are worth it, one step (L4).
-async fn clean(store: &Store, mut swept: Swept) -> Swept {
-    let space = store.space();
-    let step = match space.is_bounded() {
-        true => space.capacity_bytes.saturating_sub(space.used_bytes).min(space.reserve_bytes) / STEP_SHARE,
-        false => STEP_BYTES_MAX,
-    };
-    match store.clean(swept.percent, step.min(STEP_BYTES_MAX)).await {
-        Ok(cleaned) => {
-            swept.moved_bytes = cleaned.moved_bytes;
-            swept.segments = cleaned.segments;
-            swept.more = cleaned.more && cleaned.segments > 0;
-        }
-        Err(error) => swept.error = Some(FlowError::from(error)),
-    }
-    swept
 }

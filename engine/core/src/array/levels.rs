@@ -47,3 +47,40 @@ pub(super) fn slack(space: &Space) -> u64 {
     let live_before = space.live_bytes.saturating_sub(space.fresh_bytes);
     space.capacity_bytes.saturating_sub(space.reserve_bytes).saturating_sub(live_before)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn space(capacity_bytes: u64, live_bytes: u64) -> Space {
+        Space {
+            used_bytes: live_bytes,
+            capacity_bytes,
+            reserve_bytes: 100 * MIB,
+            freed_bytes: 0,
+            live_bytes,
+            fresh_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn levels_share_the_slack_and_a_store_without_a_bound_has_none() {
+        let levels = Levels::of(&space(1_000 * MIB, 500 * MIB)).unwrap();
+        assert_eq!((levels.low, levels.high), (50 * MIB, 100 * MIB));
+        assert_eq!(Levels::of(&space(u64::MAX, 500 * MIB)), None);
+        // More lives than there is room for beside the reserve: nothing is to be had, and nothing panics.
+        let none = Levels::of(&space(500 * MIB, 500 * MIB)).unwrap();
+        assert_eq!((none.low, none.high), (0, 0));
+        assert!(none.gauge(0).is_calm(), "hosts are not slowed down, they are told");
+    }
+
+    #[test]
+    fn writes_are_slowed_down_from_half_the_low_level_on() {
+        let levels = Levels { low: 50 * MIB, high: 100 * MIB };
+        assert!(levels.gauge(100 * MIB).is_calm() && levels.gauge(25 * MIB).is_calm());
+        assert!(!levels.gauge(24 * MIB).is_calm());
+        assert!(levels.gauge(0).is_full());
+    }
+}

@@ -13,6 +13,7 @@
 mod account;
 mod admission;
 mod background;
+mod cleaning;
 mod closing;
 mod collect;
 mod commands;
@@ -56,7 +57,8 @@ use crate::pod::Pod;
 
 pub use account::{AccountConfig, Accounted};
 pub(crate) use admission::{Journaled, Kind as JournaledKind};
-pub use collect::{CollectConfig, CollectCounts, Swept};
+pub use cleaning::Swept;
+pub use collect::{CollectConfig, CollectCounts};
 pub use open::OpenError;
 pub use peers::BulkPort;
 pub use scrub::{SCRUB_BYTES_PER_S_DEFAULT, SCRUB_FINDINGS_MAX, ScrubConfig, ScrubProgress, ScrubState};
