@@ -116,6 +116,25 @@ fn cleaning_stops_at_its_budget_and_says_that_there_is_more() {
 }
 
 #[test]
+fn an_old_segment_is_cleaned_before_a_young_one_that_is_a_little_emptier() {
+    let media = SimMedia::new();
+    let store = open(&media, None);
+    stage_all(&store, 0..1200);
+    commit(&store);
+    // The younger half is emptier.
+    collect(&store, (0..600).filter(|n| n % 4 == 0).chain((600..1200).filter(|n| n % 20 == 0)));
+    commit(&store);
+    let listed = |media: &SimMedia| BTreeSet::from_iter(media.list("segments").unwrap());
+    let before = listed(&media);
+    assert_eq!(now(store.clean(60, 1)).unwrap().segments, 1);
+    commit(&store);
+    let left = listed(&media);
+    let old = before.iter().take(before.len() / 2).filter(|name| !left.contains(*name)).count();
+    let gone = before.difference(&left).count();
+    assert_eq!((old, gone), (1, 1));
+}
+
+#[test]
 fn a_segment_without_a_live_record_is_freed_without_cleaning() {
     let media = SimMedia::new();
     let store = open(&media, None);

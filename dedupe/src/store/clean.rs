@@ -4,6 +4,8 @@
 //! - V2: survivors go to segments of their own: they have shown that they last, fresh data has not.
 //! - V3: a moved record counts where it came from until its copy is hardened. So a failed write costs nothing, and the
 //!   segment it came from is freed when, and only when, nothing lives in it any more.
+//! - V4: what is gained is what is freed for what is read and written, (1 - u) / (1 + u) of a segment of which u lives, times
+//!   its age: what lives in an old segment has shown that it stays, in a young one much of it dies soon without being moved.
 
 use std::collections::BTreeSet;
 
@@ -20,6 +22,9 @@ use crate::state::SegmentRecord;
 
 /// Records of a victim that begin within so many bytes are read with one call.
 const STRETCH_BYTES_MAX: u32 = 1 << 20;
+
+/// Parts in which gains are compared.
+const GAIN_SCALE: u128 = 1 << 16;
 
 /// What a call of [`Store::clean`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,7 +48,7 @@ struct Survivor {
 }
 
 impl Store {
-    /// Moves the live records of the emptiest segments, until `moved_bytes_max` are moved (a segment is finished) or
+    /// Moves the live records of the segments that gain most by it, until `moved_bytes_max` are moved (a segment is finished) or
     /// none is left of which at most `percent` is live.
     ///
     /// # Panics
@@ -144,7 +149,7 @@ impl Store {
 }
 
 impl Inner {
-    /// The segment with the least share of live bytes, if that is worth cleaning.
+    /// The segment that gains most, if one is worth cleaning (V4).
     fn next_victim(&self, live_percent_max: u32, tried: &BTreeSet<SegmentId>) -> Option<SegmentRecord> {
         let is_worth = |segment: &&SegmentRecord| {
             segment.live_bytes * 100 <= u64::from(segment.length) * u64::from(live_percent_max)
@@ -152,7 +157,12 @@ impl Inner {
                 && !self.unloaded.contains(&segment.id)
                 && !tried.contains(&segment.id)
         };
-        let share = |segment: &&SegmentRecord| (segment.live_bytes << 24) / u64::from(segment.length);
-        self.segments.values().filter(is_worth).min_by_key(share).copied()
+        let gain = |segment: &&SegmentRecord| {
+            let length = u64::from(segment.length);
+            let live = segment.live_bytes.min(length);
+            let age = self.next_segment.saturating_sub(segment.id.0);
+            u128::from(length - live) * u128::from(age) * GAIN_SCALE / u128::from(length + live)
+        };
+        self.segments.values().filter(is_worth).max_by_key(gain).copied()
     }
 }
