@@ -105,7 +105,9 @@ impl Array {
         }
         self.note(now, Kind::Collect, swept.error);
         self.collection.more = swept.more && swept.error.is_none();
-        self.collection.cleanable &= swept.more || swept.percent < SHORT_PERCENT || swept.error.is_some();
+        // What failed is not tried again before another pass: there may be no space for it at all.
+        let is_left = swept.more || swept.percent < SHORT_PERCENT;
+        self.collection.cleanable &= is_left && swept.error.is_none();
         // Also what was freed otherwise may be waited for.
         if self.store.space().freed_bytes > 0 || !self.collection.waiting.is_empty() {
             self.await_checkpoint();

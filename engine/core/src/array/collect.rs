@@ -113,6 +113,7 @@ pub(super) struct Collection {
     postponed: bool,
     /// A pass is due; folds wait for it (L2).
     due: bool,
+    /// The last step left segments that are worth cleaning.
     pub(super) more: bool,
     pub(super) began: Time,
     /// What marking took, and listing the dead with the first step of cleaning; waiting for readers costs nothing.

@@ -264,9 +264,10 @@ impl Pod {
 
     /// Replaces content and log by the survivor's, which stands at `applied`.
     pub(crate) fn rebase(&mut self, image: PodImage, applied: Index) {
-        // Of the old log stays what the machine still holds, if the image stands within it.
-        let held = |index: Index| index > applied && self.machine.entry(index).is_some();
-        self.unapplied.retain(|entry| held(entry.index));
+        // Of the old log stays what the machine still holds, if the image stands within it. What of that is not committed yet
+        // a restart needs, also if the image contains it.
+        let held = |index: Index| self.machine.entry(index).is_some();
+        self.unapplied.retain(|entry| entry.index > applied && held(entry.index));
         self.entry_lsns.retain(|(index, _)| held(*index));
         self.copies.clear();
         self.set_fork(None);
