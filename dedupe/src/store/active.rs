@@ -16,6 +16,9 @@ use crate::segment::{
 };
 use crate::state::SegmentRecord;
 
+/// Records that become findable under one lock: about half a millisecond.
+const HARDENED_AT_ONCE: usize = 512;
+
 /// Which call on a segment has not been seen to succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Doubt {
@@ -146,9 +149,12 @@ impl Active {
 }
 
 impl Inner {
-    /// What `active` holds is on stable storage: it becomes findable there, and memory is given back. Gives which
-    /// of its records are new there.
-    pub(super) fn harden(&mut self, active: &mut Active) -> Range<usize> {
+    /// What `active` holds is on stable storage: some more of it becomes findable there, and memory is given back. Gives
+    /// which of its records are new there; none when all are. Few at a time: others want the lock, and between two calls the
+    /// segment is as if no more had been written.
+    pub(super) fn harden_some(&mut self, active: &mut Active) -> Range<usize> {
+        let begin = active.hardened;
+        let end = active.placed.len().min(begin + HARDENED_AT_ONCE);
         let fresh = SegmentRecord {
             id: active.id,
             stream: active.stream,
@@ -161,20 +167,22 @@ impl Inner {
             live_raw_bytes: 0,
         };
         let segment = self.segments.entry(active.id).or_insert(fresh);
-        segment.length = active.written;
-        segment.sealed = active.sealed;
-        for placed in &active.placed[active.hardened..] {
+        match active.placed.get(end) {
+            Some(next) => segment.length = next.location.offset(),
+            None => (segment.length, segment.sealed) = (active.written, active.sealed),
+        }
+        for placed in &active.placed[begin..end] {
             segment.records += 1;
             segment.live_records += 1;
             segment.live_bytes += u64::from(placed.location.length_max());
             self.live_bytes += u64::from(placed.location.length_max());
             segment.live_raw_bytes += u64::from(placed.raw_len);
         }
-        for placed in &active.placed[active.hardened..] {
+        for placed in &active.placed[begin..end] {
             self.harden_record(placed);
         }
-        let begun = std::mem::replace(&mut active.hardened, active.placed.len());
-        begun..active.hardened
+        active.hardened = end;
+        begin..end
     }
 
     fn harden_record(&mut self, placed: &Placed) {

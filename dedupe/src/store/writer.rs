@@ -198,11 +198,7 @@ impl Store {
             match sync.await {
                 Ok(_) => {
                     active.doubt = Doubt::None;
-                    let hardened = self.lock().harden(active);
-                    let mut hints = lock(&self.shared.hints);
-                    for placed in &active.placed[hardened] {
-                        hints.insert(&placed.digest, placed.location);
-                    }
+                    self.make_findable(active);
                 }
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -214,6 +210,20 @@ impl Store {
             Some(error) => {
                 self.settle_doubts(writer);
                 Err(WriteError::Sync(error))
+            }
+        }
+    }
+
+    /// A segment was synced.
+    fn make_findable(&self, active: &mut Active) {
+        loop {
+            let hardened = self.lock().harden_some(active);
+            let mut hints = lock(&self.shared.hints);
+            for placed in &active.placed[hardened] {
+                hints.insert(&placed.digest, placed.location);
+            }
+            if active.hardened == active.placed.len() {
+                return;
             }
         }
     }
