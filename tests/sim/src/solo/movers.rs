@@ -143,13 +143,7 @@ impl Solo {
                 (self.home, self.volume) = (pod, Some(id));
                 self.send_write();
             }
-            if self.append.is_some() {
-                self.finish_append();
-            } else if !self.tasks.is_empty() {
-                self.finish_task();
-            } else {
-                self.pass_time(Span::millis(20));
-            }
+            self.go_on(Span::millis(20));
         }
         panic!("W3: a move ends");
     }

@@ -106,13 +106,7 @@ impl Solo {
             self.input(Input::Read { request: read, pod: POD, source, offset: 0, length, metered: true });
         }
         while !self.writes.is_empty() || ((self.fetches.len() - fetched) as u64) < requests {
-            if self.append.is_some() {
-                self.finish_append();
-            } else if !self.tasks.is_empty() {
-                self.finish_task();
-            } else {
-                self.pass_time(Span::millis(1));
-            }
+            self.go_on(Span::millis(1));
         }
         self.now.since(began)
     }
