@@ -99,8 +99,7 @@ impl Array {
         self.prepare_segment();
         if !self.background.destaging
             && self.background.retries.may_start(Kind::Destage)
-            && (self.store.staged_bytes() >= DESTAGE_BYTES
-                || self.background.retries.lacks_space(Kind::Destage))
+            && self.is_destage_due()
         {
             self.background.destaging = true;
             self.background.destage_stage.begins(now, self.store.staged_bytes());
@@ -120,6 +119,14 @@ impl Array {
         self.keep_layers();
     }
 
+    fn is_destage_due(&self) -> bool {
+        let staged = self.store.staged_bytes();
+        // Without space, what it really takes decides what hosts are told.
+        staged >= DESTAGE_BYTES
+            || (staged > 0 && self.lacks_space())
+            || self.background.retries.lacks_space(Kind::Destage)
+    }
+
     pub(super) fn finished(&mut self, now: Time, finished: Finished) {
         match finished {
             Finished::Segment { recipe, result } => self.segment_ready(now, recipe, result),
@@ -130,6 +137,7 @@ impl Array {
                 self.background.destage_stage.ends(now, result.is_ok());
                 self.note(now, Kind::Destage, result.err());
                 self.collection.review();
+                self.admission.review();
             }
             Finished::Checkpointed(Ok(done)) => self.checkpoint_done(now, *done),
             Finished::Checkpointed(Err(error)) => self.checkpoint_failed(now, error),

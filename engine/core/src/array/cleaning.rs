@@ -159,7 +159,8 @@ pub(super) async fn clean(store: &Store, percent: u32, collected: Option<Collect
         true => space.capacity_bytes.saturating_sub(space.used_bytes).min(space.reserve_bytes) / STEP_SHARE,
         false => STEP_BYTES_MAX,
     };
-    match store.clean(percent, step.min(STEP_BYTES_MAX)).await {
+    // However little is left: one segment, which gives back more than it takes.
+    match store.clean(percent, step.clamp(1, STEP_BYTES_MAX)).await {
         Ok(cleaned) => {
             swept.moved_bytes = cleaned.moved_bytes;
             swept.segments = cleaned.segments;

@@ -104,7 +104,7 @@ impl Array {
         }
         // Full: what cannot be stored is refused rather than held for ever; reads and trims go on. While space may still be
         // given back it is held (`has_room`).
-        if matches!(operation, Operation::Write { .. }) && self.lacks_space() && !self.collection.may_help() {
+        if matches!(operation, Operation::Write { .. }) && self.lacks_space() && !self.may_get_space() {
             return Err(HostError::NoSpace);
         }
         let read = ParkedRead {
@@ -125,6 +125,13 @@ impl Array {
     /// Whether the device is full, or the capacity but for what keeps the array going.
     pub(super) fn lacks_space(&self) -> bool {
         self.background.retries.is_full() || self.available_bytes() == 0
+    }
+
+    /// Whether space may come back without anybody's doing: what is staged may need less of it than it seems, as what is there
+    /// already does, and what fits into segments that count whole.
+    fn may_get_space(&self) -> bool {
+        let staged = self.store.staged_bytes() > 0 && !self.background.retries.is_full();
+        staged || self.collection.may_help()
     }
 
     /// What may still be taken in, in bytes of stored records. What is freed is lent from the reserve until a checkpoint gives
