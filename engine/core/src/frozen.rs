@@ -28,6 +28,11 @@ impl GivenOut {
         frozen
     }
 
+    /// Whether something is still held.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.iter().any(|held| held.strong_count() > 0)
+    }
+
     /// Everything that is still held.
     pub(crate) fn images(&self) -> Vec<Image> {
         let held = self.held.iter().filter_map(Weak::upgrade);

@@ -194,6 +194,7 @@ impl Array {
             }
         };
         accounting.due = self.config.account.every.map(|every| now + every);
+        self.collection.review();
         for request in std::mem::take(&mut self.accounting.waiting) {
             self.accounting.done.answered += 1;
             self.managed(request, answer.clone());

@@ -14,6 +14,8 @@
 //! - L3: who reads what was reachable before holds a pin; the pass ends when the last is gone.
 //! - L4: what was freed is the device's again once a checkpoint is durable (cleaning.rs).
 //! - L5: while there is room, passes take at most [`REST_FACTOR`]⁻¹ of the time.
+//! - L6: what was eradicated while frozen content named it is looked for again when nobody has that any more; who asks for
+//!   space waits for a walk that counts.
 
 use std::collections::VecDeque;
 
@@ -105,6 +107,8 @@ pub(super) struct Collection {
     pub(super) waiting: Vec<RequestId>,
     /// Something was eradicated since the last pass began.
     suspected: bool,
+    /// A pass began after something was eradicated, and frozen content may have named it still (L6).
+    held_back: bool,
     /// Something was applied since the last pass began.
     applied: bool,
     /// What decides whether a pass is due may have changed.
@@ -247,6 +251,9 @@ impl Array {
     /// Decides whether a pass is due, if something speaks for it.
     fn review_pass(&mut self) {
         let collection = &mut self.collection;
+        if collection.held_back && !self.frozen.is_held() {
+            (collection.held_back, collection.suspected) = (false, true);
+        }
         let rested = collection.not_before.is_none();
         let wants_look = collection.suspected || collection.postponed;
         if std::mem::take(&mut collection.review) || (rested && wants_look && !collection.due) {
@@ -257,7 +264,8 @@ impl Array {
 
     fn is_pass_due(&self, rested: bool) -> bool {
         let full = self.lacks_space() && self.collection.applied;
-        if full || !self.collection.asked.is_empty() {
+        let asked = !self.collection.asked.is_empty() && !self.accounting.is_walking();
+        if full || asked {
             return true;
         }
         let config = &self.config.collect;
@@ -292,7 +300,10 @@ impl Array {
         };
         let collection = &mut self.collection;
         collection.state = State::Marking;
-        collection.waiting.append(&mut collection.asked);
+        if !self.accounting.is_walking() {
+            collection.waiting.append(&mut collection.asked);
+        }
+        collection.held_back |= collection.suspected && self.frozen.is_held();
         (collection.due, collection.suspected, collection.applied) = (false, false, false);
         collection.with_pass = true;
         (collection.began, collection.took) = (now, Span(0));
