@@ -11,6 +11,7 @@
 mod alone;
 mod commit;
 mod compare;
+mod elect;
 mod join;
 mod journal;
 mod lease;
@@ -103,6 +104,8 @@ pub struct Machine {
     // Moving the right.
     hand_back: Option<HandBack>,
     hand_back_at: Time,
+    /// Since when neither array reaches the mediator, as far as is known.
+    mediator_lost_since: Option<Time>,
 
     // Requests of this array's hosts.
     pending: BTreeMap<RequestId, Pending>,
@@ -219,7 +222,7 @@ impl Machine {
         self.resolve_forwarded(now);
         self.order_pending(now);
         self.propose_join(now);
-        self.heal_and_hand_back(now);
+        self.move_right(now);
         self.pump(now);
         self.tell_durable();
         self.beat(now);

@@ -45,6 +45,8 @@ pub struct Settings {
     pub eject: Span,
     /// Between repeated asks of the mediator, and attempts to hand the right back.
     pub mediator_retry: Span,
+    /// How long neither array reaches the mediator before one of them is pre-elected.
+    pub pre_elect: Span,
     /// Between repeated HELLOs.
     pub hello: Span,
 }
@@ -62,6 +64,7 @@ impl Default for Settings {
             unfit: Span::millis(1_000),
             eject: Span::millis(1_500),
             mediator_retry: Span::millis(500),
+            pre_elect: Span::millis(1_000),
             hello: Span::millis(100),
         }
     }

@@ -11,6 +11,7 @@ struct Tally {
     reads: u64,
     alone: [u64; 2],
     resynced: u64,
+    pre_elected: u64,
 }
 
 fn run(seed: u64, tally: &mut Tally) {
@@ -18,6 +19,10 @@ fn run(seed: u64, tally: &mut Tally) {
         if seed.is_multiple_of(3) {
             // Without the grace a restarted array races while its promise still binds.
             world.settings.boot_grace = metropod_protocol::Span(0);
+        }
+        if seed % 4 == 1 {
+            // The right moves to an array at each short absence of the mediator, and back.
+            world.settings.pre_elect = metropod_protocol::Span::millis(seed % 100);
         }
     };
     let mut world = if seed % 5 == 4 {
@@ -64,6 +69,7 @@ fn run(seed: u64, tally: &mut Tally) {
         tally.alone[array] += u64::from(world.oracle.alone_seen[array]);
     }
     tally.resynced += u64::from(world.oracle.resynced);
+    tally.pre_elected += u64::from(world.oracle.pre_elected);
 }
 
 #[allow(clippy::disallowed_methods, reason = "a test chooses how many seeds it runs")]
@@ -87,8 +93,8 @@ fn run_residue(residue: u64) {
         }
     }
     println!(
-        "acknowledged {} read {} alone {:?} resynced {}",
-        tally.acked, tally.reads, tally.alone, tally.resynced
+        "acknowledged {} read {} alone {:?} resynced {} pre-elected for want of a mediator {}",
+        tally.acked, tally.reads, tally.alone, tally.resynced, tally.pre_elected
     );
 }
 

@@ -1,11 +1,11 @@
-//! Moving the right in a pair: handing it back to the mediator, and healing a register that a race left doubtful.
+//! Moving the right in a pair: handing it back to the mediator, by both arrays' consent. To an array: elect.rs.
 //!
 //! - V1: one change at a time: proposed only when both have said, in this session, that they know the previous one committed.
 //! - V2: the right goes to the mediator only from an array, never from one register state to another (story 9).
 //! - V3: a hand back is READ, both consents, compare-and-set, and only then the entry; an abandoned attempt leaves the right where it is.
 //!   Carrying a compare-and-set for the peer is consent too, and given on the same terms.
 //! - V4: after each opening of a session each side READs the register over its own ordered mediator session, so that none of its asks
-//!   is still on the way; a register in another state than the log names is doubtful, and the array it names is pre-elected.
+//!   is still on the way; a register in another state than the log names is doubtful, and the array it names is pre-elected (elect.rs).
 
 use bytes::Bytes;
 
@@ -40,15 +40,19 @@ impl Machine {
         settled.then_some(configuration)
     }
 
-    pub(super) fn heal_and_hand_back(&mut self, now: Time) {
+    pub(super) fn move_right(&mut self, now: Time) {
         self.read_register();
         let Some(pair) = self.settled_pair(now) else {
             self.hand_back = None;
+            self.mediator_lost_since = None;
             return;
         };
         match pair.right {
-            Right::Mediator { register, .. } => self.heal(now, &pair, register),
-            Right::Array(_) => self.run_hand_back(now, &pair),
+            Right::Mediator { register, .. } => self.take_from_mediator(now, &pair, register),
+            Right::Array(holder) => {
+                self.run_hand_back(now, &pair);
+                self.re_elect(now, &pair, holder);
+            }
         }
     }
 
@@ -73,28 +77,6 @@ impl Machine {
         if let Some(session) = self.session_mut() {
             session.register_read = Some((request, id));
         }
-    }
-
-    /// Pre-elects the array that a doubtful register names.
-    fn heal(&mut self, now: Time, pair: &Configuration, register: RegisterId) {
-        let Some(session) = self.session() else { return };
-        let seen = [session.register_seen, session.peer_register_seen];
-        let doubt = seen.into_iter().flatten().find(|(config, record)| {
-            *config == pair.id && record.is_none_or(|record: Record| record.id != register)
-        });
-        let Some((_, record)) = doubt else { return };
-        if record.is_none() {
-            self.alarm(Alarm::MediatorHasNoRegister);
-        }
-        let holder = record
-            .and_then(|record| record.members.sole())
-            .or(self.setup.preferred)
-            .filter(|array| pair.members.contains(*array))
-            .unwrap_or(self.setup.me);
-        let id = ConfigId(self.draw());
-        let epoch = self.next_epoch();
-        let next = Configuration { epoch, id, right: Right::Array(holder), ground: Ground::Agreed, ..*pair };
-        self.append_configuration(now, next);
     }
 
     fn run_hand_back(&mut self, now: Time, pair: &Configuration) {
@@ -124,11 +106,11 @@ impl Machine {
         self.wake(now, give_up_at);
     }
 
-    fn reaches_mediator(&self) -> bool {
+    pub(super) fn reaches_mediator(&self) -> bool {
         self.mediator.is_some() && self.mediator == self.setup.mediator
     }
 
-    fn peer_reaches_mediator(&self) -> bool {
+    pub(super) fn peer_reaches_mediator(&self) -> bool {
         self.session().is_some_and(|session| session.peer_mediator == MediatorStatus::Reachable)
     }
 

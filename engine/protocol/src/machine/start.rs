@@ -132,6 +132,7 @@ impl Machine {
             held_since: None,
             hand_back: None,
             hand_back_at: now,
+            mediator_lost_since: None,
             pending: BTreeMap::new(),
             unsent: VecDeque::new(),
             ordered: BTreeMap::new(),

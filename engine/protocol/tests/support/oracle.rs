@@ -14,6 +14,8 @@ pub struct Oracle {
     pub reads_done: u64,
     pub alone_seen: [bool; 2],
     pub resynced: bool,
+    /// The right went from the mediator to an array while neither reached it.
+    pub pre_elected: bool,
 }
 
 impl Oracle {
@@ -140,6 +142,10 @@ pub fn check(world: &mut World) {
                 "array {array} serves without what hosts have seen ({index:?}): {}",
                 world.describe()
             );
+        }
+        let away = world.mediator_sessions == [None; 2];
+        if away && world.newest(array).is_some_and(|newest| newest.pre_elected().is_some()) {
+            world.oracle.pre_elected = true;
         }
         if world.is_alone(array) {
             world.oracle.alone_seen[array] = true;
