@@ -27,6 +27,10 @@ fn open(home: &std::path::Path, name: &str, mediator: &MediatorServer) -> Array 
     Array::open(options).unwrap()
 }
 
+fn mediate(home: &std::path::Path, listen: std::net::SocketAddr) -> MediatorServer {
+    metropod::mediator::serve(MediatorConfig { listen, ..MediatorConfig::new(&home.join("M")) }).unwrap()
+}
+
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
@@ -45,11 +49,7 @@ fn all_online(array: &Array) -> bool {
 
 async fn stretched() -> Site {
     let home = home();
-    let mediator = metropod::mediator::serve(MediatorConfig {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        ..MediatorConfig::new(&home.path().join("M"))
-    })
-    .unwrap();
+    let mediator = mediate(home.path(), "127.0.0.1:0".parse().unwrap());
     let (a, b) = (open(home.path(), "A", &mediator), open(home.path(), "B", &mediator));
     let key = a.connection_key().unwrap();
     assert_eq!(b.connect(a.address(), &key).unwrap(), "A");
@@ -108,4 +108,42 @@ async fn the_survivor_goes_on_and_the_lost_array_comes_back_level() {
     a.close();
     site.b.close();
     site.mediator.stop();
+}
+
+/// F07, F21, F22: both lose the mediator, then one array is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_mediator_the_pre_elected_array_goes_on_and_the_other_does_not() {
+    let mut site = stretched().await;
+    let address = site.mediator.address();
+    site.mediator.stop();
+    let holder = |array: &Array| {
+        let pod = array.pod("pod1").unwrap();
+        pod.arrays.iter().find(|side| side.pre_elected).map(|side| side.name.clone())
+    };
+    let began = Instant::now();
+    until("pre-election", || holder(&site.a).is_some() && holder(&site.a) == holder(&site.b)).await;
+    println!("pre-elected after {:?}", began.elapsed());
+    let (stays, goes) = match holder(&site.a).as_deref() {
+        Some("A") => (&site.a, &mut site.b),
+        _ => (&site.b, &mut site.a),
+    };
+    let volume = stays.volume("pod1::vol1").unwrap();
+    let name =
+        goes.pod("pod1").map(|_| if holder(stays).as_deref() == Some("A") { "B" } else { "A" }).unwrap();
+    goes.close();
+    let began = Instant::now();
+    volume.write(65536, Bytes::from(vec![3; 65536])).await.unwrap();
+    println!("the write went on after {:?}", began.elapsed());
+    let volume = stays.volume("pod1::vol1").unwrap();
+    assert!(volume.write(0, Bytes::from(vec![4; 4096])).await.is_err());
+    *goes = open(&home, name, &site.mediator);
+    until("both online", || {
+        let online = |array: &Array| {
+            array.pod("pod1").unwrap().arrays.iter().all(|side| side.status == SideStatus::Online)
+        };
+        online(stays) && online(goes)
+    })
+    .await;
+    site.a.close();
+    site.b.close();
 }
