@@ -64,7 +64,7 @@ pub use ids::{
     ArrayId, Chain, ConfigId, Incarnation, Index, MediatorId, Nonce, PodId, Position, RegisterId, RequestId,
     Span, Ticket, Time,
 };
-pub use machine::Machine;
+pub use machine::{Because, Cut, Decided, Decision, Forecast, Machine, Stays, Why};
 pub use mediator::{Answer, Ask, Consent, MediatorReply, MediatorRequest, Record, Statement};
 pub use message::{Frame, Hello, Message, Report, SessionId};
 pub use settings::Settings;

@@ -12,6 +12,8 @@ mod alone;
 mod commit;
 mod compare;
 mod elect;
+mod explain;
+mod forecast;
 mod join;
 mod journal;
 mod lease;
@@ -30,6 +32,9 @@ use crate::durable::{HistoryItem, Learned, OutOfSync};
 use crate::entry::Entry;
 use crate::ids::{Incarnation, Index, MediatorId, Position, RequestId, Ticket, Time};
 use crate::log::Log;
+
+pub use explain::{Decided, Decision, Why};
+pub use forecast::{Because, Cut, Forecast, Stays};
 
 use alone::Race;
 use journal::Awaited;

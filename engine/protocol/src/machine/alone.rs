@@ -67,7 +67,7 @@ impl Machine {
     }
 
     /// When a lost session is no longer awaited. A peer that hears this array and waits for its own disk gets more time.
-    fn race_begins(&self) -> Time {
+    pub(super) fn race_begins(&self) -> Time {
         let latest = self.lost_at + self.setup.settings.eject;
         let busy = if matches!(self.contact, Contact::Opening(_)) {
             self.busy_until.min(latest)

@@ -20,7 +20,6 @@ use crate::api::Alarm;
 use crate::config::{Configuration, Ground, Right};
 use crate::ids::{ArrayId, ConfigId, RegisterId, Time};
 use crate::machine::Machine;
-use crate::mediator::Record;
 
 impl Machine {
     /// The right is at the mediator's register `register`.
@@ -76,11 +75,7 @@ impl Machine {
 
     /// The array that a doubtful register names, or else the preferred one (V4 of moves.rs).
     fn named_in_doubt(&mut self, pair: &Configuration, register: RegisterId) -> Option<ArrayId> {
-        let session = self.session()?;
-        let seen = [session.register_seen, session.peer_register_seen];
-        let (_, record) = seen.into_iter().flatten().find(|(config, record)| {
-            *config == pair.id && record.is_none_or(|record: Record| record.id != register)
-        })?;
+        let record = self.doubt(pair, register)?;
         if record.is_none() {
             self.alarm(Alarm::MediatorHasNoRegister);
         }
