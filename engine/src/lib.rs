@@ -17,6 +17,7 @@ mod inspect;
 mod manage;
 mod measure;
 mod observe;
+mod outlook;
 mod reading;
 mod space;
 mod status;
@@ -39,6 +40,7 @@ pub use inspect::{
 pub use metropod_core::namespace::Limits;
 pub use metropod_core::{Extent, HostError, ManageError as Refusal};
 pub use metropod_protocol::{ArrayId, Epoch, PodId};
+pub use outlook::{Lost, PodDecision, PodExplanation, PodForecast};
 pub use status::{
     ArrayStatus, CollectionStatus, ConnectionStatus, MediatorWord, PodSide, PodSpace, PodStatus, Resync,
     ScrubFinding, ScrubStatus, SideStatus, SnapshotStatus, SpaceCount, SpaceShares, SpaceStatus, VolumeSpace,

@@ -45,6 +45,29 @@ fn a_volume_is_made_with_three_commands_and_shown() {
 }
 
 #[test]
+fn a_pod_at_one_array_is_forecast_and_explained() {
+    let scratch = scratch();
+    let array = Running::start("A", &scratch.path().join("a"));
+    array.json(&["pod", "create", "p"]);
+    let forecast = array.json(&["pod", "forecast", "P"]);
+    assert_eq!(forecast["pod"], "p");
+    let cuts = json!([{
+        "lost": "array", "array": "A", "outcome": "nobody", "online": [],
+        "because": "no other array has the pod",
+    }]);
+    assert_eq!(forecast["cuts"], cuts);
+    let why = array.json(&["pod", "explain", "p"]);
+    assert_eq!((&why["array"], &why["status"], &why["until"]), (&json!("A"), &json!("online"), &json!(null)));
+    assert_eq!(why["because"], "it is the only array that has the pod");
+    assert_eq!(why["decisions"][0]["decided"], "the pod was made at A");
+    let shown = array.metropod(&["pod", "forecast", "p"]);
+    assert!(text(&shown.stdout).contains("array A  nobody"), "{}", text(&shown.stdout));
+    let shown = array.metropod(&["pod", "explain", "p"]);
+    assert!(text(&shown.stdout).contains("decided in 0.1"), "{}", text(&shown.stdout));
+    assert_refused(&array.metropod(&["pod", "forecast", "q"]), "no such pod");
+}
+
+#[test]
 fn refusals_say_why_in_one_line() {
     let scratch = scratch();
     let array = Running::start("A", &scratch.path().join("a"));

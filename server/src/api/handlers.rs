@@ -182,8 +182,12 @@ pub(super) async fn create_snapshot(
 pub(super) fn pod_shape(array: &Array, name: &str) -> Result<PodShape, Refusal> {
     match array.pod(name) {
         Some(pod) => Ok(pod.into()),
-        None => Err(Refusal::not_found("no such pod at this array", "see `metropod pod list`")),
+        None => Err(no_such_pod()),
     }
+}
+
+pub(super) fn no_such_pod() -> Refusal {
+    Refusal::not_found("no such pod at this array", "see `metropod pod list`")
 }
 
 pub(super) fn volume_shape(array: &Array, name: &str) -> Result<VolumeShape, Refusal> {

@@ -12,6 +12,7 @@ mod http;
 mod lifecycle;
 mod metrics;
 mod openapi;
+mod outlook;
 mod refusal;
 pub mod shapes;
 mod space;
@@ -47,6 +48,7 @@ pub fn router(array: Array) -> Router {
         .route("/api/v1/pods", get(handlers::pods).post(handlers::create_pod))
         .route("/api/v1/pods/{pod}", get(handlers::pod).merge(patch(handlers::set_pod)))
         .route("/api/v1/pods/{pod}/stretch", post(handlers::stretch))
+        .merge(outlook::routes())
         .merge(lifecycle::routes())
         .route("/api/v1/volumes", get(handlers::volumes).post(handlers::create_volume))
         .route("/api/v1/volumes/{volume}", get(handlers::volume).merge(patch(handlers::set_volume)))

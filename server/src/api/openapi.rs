@@ -18,7 +18,7 @@ enum Schema {
 
 use Schema::{Many, One, Text};
 
-const OPERATIONS: [Operation; 39] = [
+const OPERATIONS: [Operation; 41] = [
     ("/api/v1/array", "get", "The array", None, 200, One("Array")),
     (
         "/api/v1/array/collect",
@@ -68,6 +68,22 @@ const OPERATIONS: [Operation; 39] = [
     ("/api/v1/pods", "post", "Makes a pod", Some("CreatePodRequest"), 201, One("Pod")),
     ("/api/v1/pods/{pod}", "get", "One pod", None, 200, One("Pod")),
     ("/api/v1/pods/{pod}", "patch", "Changes a pod's settings", Some("SetPodRequest"), 200, One("Pod")),
+    (
+        "/api/v1/pods/{pod}/forecast",
+        "get",
+        "Which arrays go on after each possible loss, and why",
+        None,
+        200,
+        One("Forecast"),
+    ),
+    (
+        "/api/v1/pods/{pod}/explain",
+        "get",
+        "Why the pod is as it is at this array, and what was decided when",
+        None,
+        200,
+        One("Explanation"),
+    ),
     ("/api/v1/pods/{pod}/stretch", "post", "Stretches a pod", Some("StretchRequest"), 202, One("Pod")),
     (
         "/api/v1/pods/{pod}/destroy",
@@ -303,6 +319,22 @@ fn schemas() -> Value {
             "eradicated_in_ms": maybe_count,
             "space": {"nullable": true, "allOf": [{"$ref": "#/components/schemas/PodSpace"}]},
         })),
+        "Forecast": object(json!({
+            "pod": text,
+            "cuts": {"type": "array", "items": object(json!({
+                "lost": {"type": "string", "enum": ["link", "array", "mediator", "link_and_mediator"]},
+                "array": maybe_text,
+                "outcome": {"type": "string", "enum": ["both", "one", "either", "nobody", "unknown"]},
+                "online": {"type": "array", "items": text}, "because": text,
+            }))},
+        })),
+        "Explanation": object(json!({
+            "pod": text, "array": text, "status": pod_status,
+            "epoch": object(json!({"era": count, "number": count})), "because": text, "until": maybe_text,
+            "decisions": {"type": "array", "items": object(json!({
+                "epoch": object(json!({"era": count, "number": count})), "index": count, "decided": text,
+            }))},
+        })),
         "PodSpace": object(json!({
             "as_of_ms_ago": count, "logical_bytes": count, "unique_bytes": count, "shared_bytes": count,
             "snapshots_bytes": count, "data_reduction": maybe_number, "total_reduction": maybe_number,
@@ -364,7 +396,8 @@ fn schemas() -> Value {
 #[cfg(test)]
 mod tests {
     use super::super::shapes::{
-        CountShape, PodSideShape, PodSpaceShape, ResyncShape, SharesShape, VolumeShape,
+        CountShape, CutShape, DecisionShape, EpochShape, ExplanationShape, PodSideShape, PodSpaceShape,
+        ResyncShape, SharesShape, VolumeShape,
     };
     use super::*;
 
@@ -437,6 +470,28 @@ mod tests {
             resync: None,
         };
         assert_eq!(fields("Pod/properties/arrays/items"), keys(serde_json::to_value(side).unwrap()));
+        let cut = CutShape {
+            lost: String::new(),
+            array: None,
+            outcome: String::new(),
+            online: Vec::new(),
+            because: String::new(),
+        };
+        assert_eq!(fields("Forecast/properties/cuts/items"), keys(serde_json::to_value(cut).unwrap()));
+        let epoch = EpochShape { era: 0, number: 0 };
+        let why = ExplanationShape {
+            pod: String::new(),
+            array: String::new(),
+            status: String::new(),
+            epoch,
+            because: String::new(),
+            until: None,
+            decisions: Vec::new(),
+        };
+        assert_eq!(fields("Explanation"), keys(serde_json::to_value(why).unwrap()));
+        let decision = DecisionShape { epoch, index: 0, decided: String::new() };
+        let decisions = "Explanation/properties/decisions/items";
+        assert_eq!(fields(decisions), keys(serde_json::to_value(decision).unwrap()));
     }
 
     #[test]

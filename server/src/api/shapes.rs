@@ -2,6 +2,7 @@
 //!
 //! Sizes are bytes, times are milliseconds, ids are lower-case hexadecimal. A figure that is not known is `null`.
 
+mod outlook;
 mod requests;
 mod scrub;
 mod space;
@@ -12,6 +13,7 @@ use metropod::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use outlook::{CutShape, DecisionShape, ExplanationShape, ForecastShape};
 pub use requests::{
     ConnectRequest, ContentsRequest, CreatePodRequest, CreateSnapshotRequest, CreateVolumeRequest,
     MoveRequest, OverwriteRequest, SetPodRequest, SetVolumeRequest, StretchRequest,

@@ -217,6 +217,16 @@ pub enum PodVerb {
         /// Its name
         pod: String,
     },
+    /// Says for each thing that may be lost which arrays go on, and why
+    Forecast {
+        /// Its name
+        pod: String,
+    },
+    /// Says why a pod is as it is at this array, and what was decided when
+    Explain {
+        /// Its name
+        pod: String,
+    },
     /// Stretches a pod to a connected array
     Stretch {
         /// Its name

@@ -8,6 +8,7 @@ mod address;
 mod arguments;
 mod array;
 mod bench_options;
+mod outlook;
 mod output;
 mod pod;
 mod progress;

@@ -6,6 +6,7 @@ use crate::api::shapes::{PodShape, PodSideShape, SetPodRequest};
 use crate::client::rest::Client;
 
 use super::arguments::{Group, PodVerb};
+use super::outlook;
 use super::output::{Failure, Output};
 use super::progress::{Bar, duration};
 use super::size::SizeBytes;
@@ -29,6 +30,8 @@ pub(super) fn run(group: &Group<PodVerb>) -> Result<(), Failure> {
         }
         PodVerb::List => output.answer(&client.pods()?, |pods| listed(pods)),
         PodVerb::Show { pod } => output.answer(&client.pod(pod)?, shown),
+        PodVerb::Forecast { pod } => output.answer(&client.forecast(pod)?, outlook::forecast),
+        PodVerb::Explain { pod } => output.answer(&client.explain(pod)?, outlook::explanation),
         PodVerb::Stretch { pod, to, wait } => {
             let mut shape = client.stretch(pod, to)?;
             if *wait {

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::api::shapes::{
     ArrayShape, ConnectRequest, ConnectedShape, ConnectionShape, CountShape, CreatePodRequest,
-    CreateSnapshotRequest, CreateVolumeRequest, ErrorShape, KeyShape, PodShape, ScrubShape, SnapshotShape,
-    StretchRequest, VolumeShape,
+    CreateSnapshotRequest, CreateVolumeRequest, ErrorShape, ExplanationShape, ForecastShape, KeyShape,
+    PodShape, ScrubShape, SnapshotShape, StretchRequest, VolumeShape,
 };
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
@@ -153,6 +153,16 @@ impl Client {
     /// One pod.
     pub fn pod(&self, pod: &str) -> Result<PodShape, ClientError> {
         self.get(&format!("pods/{}", segment(pod)))
+    }
+
+    /// Who would go on with a pod after each possible loss.
+    pub fn forecast(&self, pod: &str) -> Result<ForecastShape, ClientError> {
+        self.get(&format!("pods/{}/forecast", segment(pod)))
+    }
+
+    /// Why a pod is as it is at the array that answers.
+    pub fn explain(&self, pod: &str) -> Result<ExplanationShape, ClientError> {
+        self.get(&format!("pods/{}/explain", segment(pod)))
     }
 
     /// Makes a pod.

@@ -99,6 +99,8 @@ fn what_is_unknown_or_taken_is_refused_on_the_command_line() {
         (&["pod", "create", "pod1"][..], "a pod of this name exists already; choose another name"),
         (&["pod", "create", "POD1"], "a pod of this name exists already; choose another name"),
         (&["pod", "show", "nothing"], "no such pod at this array; see `metropod pod list`"),
+        (&["pod", "forecast", "nothing"], "no such pod at this array; see `metropod pod list`"),
+        (&["pod", "explain", "nothing"], "no such pod at this array; see `metropod pod list`"),
         (&["pod", "show", "../array"], "no such pod at this array; see `metropod pod list`"),
         (&["pod", "stretch", "pod1", "--to", "Z"], "no array of that name is connected; see"),
         (&["pod", "set", "pod1", "--failover-preference", "Z"], "no array of that name is connected; see"),

@@ -104,7 +104,9 @@ impl Machine {
             };
         }
         if self.is_settled_alone() {
-            return after_for_one(cut, me, cut == Cut::Own);
+            let (stays, because) = after_for_one(cut, me, cut == Cut::Own);
+            let alone = self.setup.peer.is_none();
+            return (stays, if alone { Because::OnlyCopyInSync } else { because });
         }
         if !self.is_in_session() {
             return (Stays::Unknown, Because::NotInSession);
