@@ -74,13 +74,11 @@ fn run(seed: u64, tally: &mut Tally) {
 
 #[allow(clippy::disallowed_methods, reason = "a test chooses how many seeds it runs")]
 fn seeds() -> std::ops::Range<u64> {
-    if let Ok(seed) = std::env::var("METROPOD_SEED") {
-        let seed = seed.parse().expect("a number");
-        return seed..seed + 1;
-    }
-    let count = std::env::var("METROPOD_SEEDS").ok().map_or(2_000, |count| count.parse().expect("a number"));
-    let from = std::env::var("METROPOD_FROM").ok().map_or(0, |from| from.parse().expect("a number"));
-    from..from + count
+    let knob = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let first = knob("METROPOD_SEED");
+    let count = knob("METROPOD_SEEDS").unwrap_or(if first.is_some() { 1 } else { 2_000 });
+    let first = first.unwrap_or(0);
+    first..first + count
 }
 
 fn run_residue(residue: u64) {

@@ -237,3 +237,30 @@ fn f53_another_preference_moves_the_right_without_a_mediator() {
     world.cut(Direction::Both);
     assert!(world.run_until(ms(1_000), |world| world.is_alone(1)), "{}", world.describe());
 }
+
+/// Story 9 from the other end: changes that overlap leave states in which nobody is entitled.
+#[test]
+fn the_right_moves_on_only_when_both_know_where_it_is() {
+    let mut world = World::stretched_with(90, |world| {
+        world.preferred = Some(IDS[1]);
+        world.settings.pre_elect = Span::millis(100);
+    });
+    world.run_for(ms(300));
+    lose_mediator(&mut world);
+    let holds = |world: &World| {
+        let follower = world.machine(1);
+        world.newest(1).unwrap().pre_elected() == Some(IDS[1]) && follower.durable() == follower.log_end()
+    };
+    assert!(world.run_until(ms(500), holds), "{}", world.describe());
+    // The follower holds the entry; that it knows it committed does not get to its disk.
+    world.arrays[1].stalled = true;
+    world.preferred = Some(IDS[0]);
+    for array in 0..2 {
+        world.step(array, Input::SetPreference(Some(IDS[0])));
+    }
+    world.run_for(ms(700));
+    assert_eq!(world.newest(0).unwrap().pre_elected(), Some(IDS[1]), "{}", world.describe());
+    world.arrays[1].stalled = false;
+    world.sync(1);
+    assert!(world.run_until(ms(500), |world| pre_elected(world) == Some(IDS[0])), "{}", world.describe());
+}

@@ -8,9 +8,13 @@ use metropod_sim::solo::{Counts, OVERLAY_ENTRIES, Solo};
 /// Steps of one run.
 const STEPS: u64 = 300;
 
-#[allow(clippy::disallowed_methods, reason = "the number of seeds is a knob of the person who runs the test")]
+#[allow(clippy::disallowed_methods, reason = "which seeds are run is a knob of the person who runs the test")]
+fn knob(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
 fn seeds(default: u64) -> u64 {
-    std::env::var("METROPOD_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    knob("METROPOD_SEEDS").unwrap_or(default)
 }
 
 #[test]
@@ -117,7 +121,8 @@ fn run(seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Co
 
 fn run_for(steps: u64, seeds: u64, make: impl Fn(u64) -> Solo + std::panic::RefUnwindSafe) -> Counts {
     let mut total = Counts::default();
-    for seed in 0..seeds {
+    let first = knob("METROPOD_SEED").unwrap_or(0);
+    for seed in first..first + seeds {
         let counts = match std::panic::catch_unwind(|| make(seed).run(steps)) {
             Ok(counts) => counts,
             Err(panic) => {
