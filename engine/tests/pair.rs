@@ -198,3 +198,47 @@ async fn without_a_mediator_nobody_goes_on_when_the_pre_elected_array_is_lost() 
     site.a.close();
     site.b.close();
 }
+
+/// F92, without the cut: each array in turn is started anew with another mediator.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_goes_to_another_mediator_when_both_arrays_are_given_it() {
+    let mut site = stretched().await;
+    let home = site._home.path().to_owned();
+    let mut other = mediate(&home.join("other"), "127.0.0.1:0".parse().unwrap());
+    site.a.close();
+    drop(site.a);
+    let a = open(&home, "A", &other);
+    let both = |a: &Array, b: &Array| {
+        let online = |array: &Array| {
+            array
+                .pod("pod1")
+                .is_some_and(|pod| pod.arrays.iter().all(|side| side.status == SideStatus::Online))
+        };
+        online(a) && online(b)
+    };
+    until("rejoining", || both(&a, &site.b)).await;
+    site.b.close();
+    drop(site.b);
+    let b = open(&home, "B", &other);
+    site.mediator.stop();
+    // By way of an array: never from one mediator to another.
+    let gone = |array: &Array| {
+        let decisions = array.explain("pod1").map(|why| why.decisions).unwrap_or_default();
+        let decided: Vec<&str> = decisions.iter().rev().map(|one| one.decided.as_str()).collect();
+        matches!(decided[..], [back, elected, ..] if back.contains("went back") && elected.contains("pre-elected"))
+    };
+    until("the other mediator", || gone(&a) && gone(&b) && all_online(&a) && all_online(&b)).await;
+    // It decides: B goes on without A.
+    let volume = b.volume("pod1::vol1").unwrap();
+    a.close();
+    drop(a);
+    volume.write(0, Bytes::from(vec![5; 4096])).await.unwrap();
+    let why = b.explain("pod1").unwrap();
+    println!("{why:?}");
+    assert!(
+        why.decisions.last().unwrap().decided.ends_with("went on alone, by the mediator's grant"),
+        "{why:?}"
+    );
+    b.close();
+    other.stop();
+}

@@ -264,3 +264,34 @@ fn the_right_moves_on_only_when_both_know_where_it_is() {
     world.sync(1);
     assert!(world.run_until(ms(500), |world| pre_elected(world) == Some(IDS[0])), "{}", world.describe());
 }
+
+/// Story 20: the right goes from one mediator to another by an array, never directly. With the link lost at any instant, at
+/// most one goes on (the oracle looks), and once the link is back the pod has the new mediator.
+#[test]
+fn story_20_arrays_that_are_given_another_mediator_take_the_right_there() {
+    let new = MediatorId([8; 16]);
+    for step in (0..400).step_by(8) {
+        let mut world = World::stretched(20);
+        world.run_for(ms(300));
+        world.stop_mediator();
+        world.mediator_id = new;
+        world.registers.clear();
+        world.start_mediator(true);
+        for array in 0..2 {
+            world.step(array, Input::SetMediator(Some(new)));
+            reach_mediator(&mut world, array);
+        }
+        if step > 0 {
+            world.run_for(ms(950));
+            for _ in 0..step {
+                world.run_one();
+            }
+            world.cut(Direction::Both);
+            world.run_for(ms(2_000));
+            world.mend();
+        }
+        becomes_whole(&mut world);
+        let right = world.newest(0).unwrap().right;
+        assert!(matches!(right, Right::Mediator { mediator, .. } if mediator == new), "{right:?}");
+    }
+}

@@ -44,8 +44,8 @@ pub(super) fn run(group: &Group<PodVerb>) -> Result<(), Failure> {
             }
         }
         PodVerb::Set { mediator: Some(_), .. } => Err(Failure::new(
-            "a pod's mediator cannot be changed yet: it takes pre-electing one array first, so that at no moment two \
-             mediators could decide; leave it, or make a new pod",
+            "a pod has the mediator of its arrays; start both arrays with another --mediator: the right goes there by \
+             itself, pre-electing one array in between",
         )),
         PodVerb::Set { pod, failover_preference, quota, eradication_delay, mediator: None } => {
             let name = |array: &String| Some(array.clone()).filter(|array| !array.is_empty());

@@ -16,7 +16,7 @@
 //! - L2: who is pre-elected is fit, and preferred if that is possible.
 //! - L3: a mediator that comes and goes moves the right once in a while, not each time.
 
-use crate::api::Alarm;
+use crate::api::{Alarm, MediatorStatus};
 use crate::config::{Configuration, Ground, Right};
 use crate::ids::{ArrayId, ConfigId, RegisterId, Time};
 use crate::machine::Machine;
@@ -45,7 +45,8 @@ impl Machine {
 
     /// Whether neither array has reached the mediator for long enough (L1, L3); otherwise looks again in time.
     fn is_mediator_lost(&mut self, now: Time) -> bool {
-        if self.reaches_mediator() || self.peer_reaches_mediator() {
+        // The one that decides: where the right lies now, or where it is to go.
+        if self.mediator_status() == MediatorStatus::Reachable || self.peer_reaches_mediator() {
             self.mediator_lost_since = None;
             return false;
         }

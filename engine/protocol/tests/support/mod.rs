@@ -72,6 +72,7 @@ pub struct World {
     pub net: network::Network,
     pub mediator: Option<Service>,
     pub mediator_boot: u64,
+    pub mediator_id: MediatorId,
     pub registers: BTreeMap<PodId, Register>,
     pub mediator_sessions: [Option<SessionNumber>; 2],
     /// Whether each array's path to the mediator works.
@@ -114,6 +115,7 @@ impl World {
             net: network::Network::new(),
             mediator: None,
             mediator_boot: 0,
+            mediator_id: MEDIATOR,
             registers: BTreeMap::new(),
             mediator_sessions: [None; 2],
             mediator_path: [true; 2],
@@ -265,7 +267,8 @@ impl World {
             Event::MediatorLink { array, session, up } => {
                 if self.mediator_sessions[array] == Some(session) {
                     if up {
-                        self.step(array, Input::MediatorUp { mediator: MEDIATOR });
+                        let mediator = self.mediator_id;
+                        self.step(array, Input::MediatorUp { mediator });
                     }
                 } else if !up && self.mediator_sessions[array].is_none() {
                     self.step(array, Input::MediatorDown);
@@ -354,7 +357,7 @@ impl World {
         let settings = ServiceSettings::default();
         let started = if settled { self.now - ms(2_000) } else { self.now };
         let registers: Vec<_> = self.registers.iter().map(|(pod, register)| (*pod, *register)).collect();
-        self.mediator = Some(Service::start(MEDIATOR, settings, registers, Time(started)));
+        self.mediator = Some(Service::start(self.mediator_id, settings, registers, Time(started)));
         self.log(|| "M starts".into());
     }
 
