@@ -284,7 +284,7 @@ fn share(resync: &Resync) -> f64 {
     if resync.bytes_logical == 0 { 1.0 } else { resync.bytes_done as f64 / resync.bytes_logical as f64 }
 }
 
-fn side_status(side: Side) -> SideStatus {
+pub(crate) fn side_status(side: Side) -> SideStatus {
     match side {
         Side::Online => SideStatus::Online,
         Side::Paused => SideStatus::Paused,

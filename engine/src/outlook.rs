@@ -8,7 +8,8 @@ use metropod_protocol::{
 
 use crate::array::Array;
 use crate::driver::now;
-use crate::observe::hex;
+use crate::observe::{hex, side_status};
+use crate::status::SideStatus;
 
 /// Decisions that are told.
 const DECISIONS_MAX: usize = 12;
@@ -53,6 +54,8 @@ pub struct PodDecision {
 /// Why a pod is as it is at one array.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodExplanation {
+    /// Whether hosts are served, as in the pod's status.
+    pub status: SideStatus,
     /// The newest configuration.
     pub epoch: Epoch,
     /// Why hosts are served, held or refused, in a sentence.
@@ -80,10 +83,13 @@ impl Array {
     pub fn explain(&self, pod: &str) -> Option<PodExplanation> {
         let names = self.names();
         self.machine(pod, |machine| {
-            let (because, until) = names.why(machine, machine.explain(now()));
+            let now = now();
+            let status = machine.status(now);
+            let (because, until) = names.why(machine, machine.explain(now));
             let decisions = machine.decisions(DECISIONS_MAX);
             PodExplanation {
-                epoch: machine.status(now()).epoch,
+                status: side_status(status.mine),
+                epoch: status.epoch,
                 because,
                 until,
                 decisions: decisions.iter().map(|decision| names.decision(decision)).collect(),
@@ -143,6 +149,13 @@ impl Names {
         let to_come = |text: &str| Some(text.replace("PEER", &peer));
         match why {
             Why::Sole => ("it is the only array that has the pod".to_owned(), None),
+            Why::Filling { peer_in_session: true } => {
+                (format!("it has the pod; {peer} is being filled from it"), to_come("PEER is level: both serve then"))
+            }
+            Why::Filling { peer_in_session: false } => (
+                format!("it has the pod; {peer} is to have it too and cannot be reached"),
+                to_come("PEER can be reached: it is filled by itself"),
+            ),
             Why::Mirrored => (format!("it and {peer} are mirrored: each write is durable on both"), None),
             Why::LeaseStillRuns => (
                 format!("it serves on the lease that {peer} gave it, which is about to run out"),
@@ -249,7 +262,7 @@ fn because(because: Because, cut: Cut) -> &'static str {
             "nobody can ask the mediator: both pause until the link or the mediator is back"
         }
         Because::RegisterInDoubt => {
-            "a race was not finished, and the mediator's register names that array until it is healed"
+            "the mediator's register is not as the pod's log says, after a race that was not finished; it is healed in session"
         }
         Because::StillMirrored => match cut {
             Cut::Mediator => {
@@ -257,6 +270,11 @@ fn because(because: Because, cut: Cut) -> &'static str {
             }
             _ => "nothing that is needed is lost",
         },
+        Because::PreElectedIsUnfit => {
+            "the pre-elected array's disk does not keep up, and the other never goes on without its word"
+        }
+        Because::NeedsNoMediator => "nothing that is needed is lost: an array is pre-elected",
+        Because::Stopped => "the copies contradict each other; see `metropod pod explain`",
         Because::Moving => "the right or the membership is being moved this moment; ask again",
         Because::NotInSession => "the arrays do not hear each other; see `metropod pod explain`",
     }

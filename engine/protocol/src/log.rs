@@ -1,7 +1,7 @@
 //! The part of a pod's log that is kept in memory: entries after the base, and the configurations of the whole log.
 //!
 //! - L1: entries are gap free from `base.index + 1` and each chains onto the one before.
-//! - L2: `history` names every configuration up to the end, in order.
+//! - L2: `history` names every configuration up to the end, in order, but for the oldest where there are very many.
 
 use std::collections::VecDeque;
 
@@ -9,6 +9,7 @@ use crate::config::Configuration;
 use crate::durable::HistoryItem;
 use crate::entry::Entry;
 use crate::ids::{Index, Position};
+use crate::settings::HISTORY_KEPT;
 
 /// See the module's text.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -88,6 +89,14 @@ impl Log {
             let Some(entry) = self.entries.pop_front() else { return };
             self.base = entry.position();
         }
+        self.forget_oldest();
+    }
+
+    /// Forgets the oldest configurations where there are very many, but for the one in force at the base and the one before.
+    fn forget_oldest(&mut self) {
+        let before_base = self.history.partition_point(|item| item.first <= self.base.index);
+        let surplus = self.history.len().saturating_sub(HISTORY_KEPT);
+        self.history.drain(..surplus.min(before_base.saturating_sub(2)));
     }
 
     /// Every configuration, oldest first.
@@ -115,5 +124,41 @@ impl Log {
     pub fn configurations_from(&self, index: Index) -> &[HistoryItem] {
         let before = self.history.partition_point(|item| item.first < index);
         &self.history[before..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Epoch, Ground, Members, Right};
+    use crate::ids::{ArrayId, Chain, ConfigId};
+
+    fn item(first: u64) -> HistoryItem {
+        let array = ArrayId([1; 16]);
+        let configuration = Configuration {
+            epoch: Epoch { era: 0, number: first },
+            id: ConfigId([0; 16]),
+            members: Members::one(array),
+            sequencer: array,
+            right: Right::Array(array),
+            ground: Ground::Granted,
+        };
+        HistoryItem { configuration, first: Index(first), chain_before: Chain::EMPTY }
+    }
+
+    #[test]
+    fn a_history_without_end_keeps_its_newest_part_and_what_is_in_force() {
+        let many = 3 * HISTORY_KEPT as u64;
+        let at = |index: u64| Position { index: Index(index), ..Position::default() };
+        let mut log = Log::new(at(many), (1..=many).map(item).collect());
+        log.trim(Index(many));
+        assert_eq!(log.history().len(), HISTORY_KEPT);
+        assert_eq!(log.newest().map(|item| item.first), Some(Index(many)));
+        // What lies behind the base is not given up for what lies before it.
+        let mut log = Log::new(at(many), (1..=many).map(item).collect());
+        log.base = at(10);
+        log.trim(Index(10));
+        assert_eq!(log.in_force(Index(10)).map(|item| item.first), Some(Index(10)));
+        assert_eq!(log.history()[0].first, Index(9));
     }
 }

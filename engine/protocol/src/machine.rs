@@ -111,6 +111,8 @@ pub struct Machine {
     hand_back_at: Time,
     /// Since when neither array reaches the mediator, as far as is known.
     mediator_lost_since: Option<Time>,
+    /// When an array was last pre-elected for that.
+    elected_at: Option<Time>,
 
     // Requests of this array's hosts.
     pending: BTreeMap<RequestId, Pending>,

@@ -17,6 +17,11 @@ pub const WINDOW_RETRY: Span = Span::millis(5);
 pub const JOIN_LAG_ENTRIES: u64 = WINDOW_ENTRIES / 2;
 /// While a suffix goes to a joiner, at most this many entries are kept from trimming for it.
 pub const SUFFIX_ENTRIES_MAX: u64 = 1 << 17;
+/// Configurations that are remembered at least, and told in a HELLO: older ones cannot matter to a comparison.
+pub const HISTORY_KEPT: usize = 4096;
+/// After a pre-election for want of a mediator the next one waits so many times [`Settings::pre_elect`]: a mediator that comes
+/// and goes does not fill the log.
+pub const PRE_ELECT_REST: u64 = 16;
 /// Heartbeats whose sending time is remembered.
 pub const HEARTBEATS_REMEMBERED: usize = 32;
 /// Requests that may wait at one array; more are refused.

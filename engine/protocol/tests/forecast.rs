@@ -170,11 +170,11 @@ fn change(seed: u64, change: Change) -> World {
         Change::Healing => {
             let mut world = World::stretched_with(seed, |world| world.preferred = Some(IDS[0]));
             world.run_for(ms(400));
-            let before = world.registers[&support::POD].record().unwrap().id;
+            let register = |world: &World| world.registers[&support::POD].record().map(|record| record.id);
+            let before = register(&world);
             world.hold_grants = true;
             world.cut(Direction::Both);
-            let granted = world
-                .run_until(ms(2_000), |world| world.registers[&support::POD].record().unwrap().id != before);
+            let granted = world.run_until(ms(2_000), |world| register(world) != before);
             assert!(granted);
             world.hold_grants = false;
             world.disconnect_mediator(0);
@@ -253,6 +253,10 @@ fn each_standing_is_explained() {
     let resyncing = standing(1, Standing::Resyncing, None);
     assert_eq!(why(&resyncing, 0), Why::WentOnAlone { peer_in_session: true });
     assert_eq!(why(&resyncing, 1), Why::Behind { peer_in_session: true, first_time: false });
+    let mut filling = World::stretching_with(1, |world| world.hold_catch_up = true);
+    filling.run_for(ms(1_000));
+    assert_eq!(why(&filling, 0), Why::Filling { peer_in_session: true });
+    assert_eq!(why(&filling, 1), Why::Behind { peer_in_session: true, first_time: true });
     let held = standing(1, Standing::Held, None);
     assert_eq!((why(&held, 0), why(&held, 1)), (Why::MediatorUnreachable, Why::MediatorUnreachable));
     let mut off = standing(1, Standing::PreElected, Some(0));
@@ -264,6 +268,32 @@ fn each_standing_is_explained() {
     stuck.arrays[1].stalled = true;
     stuck.submit(1);
     assert!(stuck.run_until(ms(5_000), |world| why(world, 1) == Why::DiskStuck), "{}", stuck.describe());
+}
+
+/// A pre-elected array with a stuck disk takes no writes, and its peer neither goes on nor leaves it: its hosts wait.
+#[test]
+fn a_pre_elected_array_whose_disk_is_stuck_is_not_said_to_go_on() {
+    let mut world = standing(4, Standing::PreElected, Some(0));
+    world.arrays[0].stalled = true;
+    world.submit(1);
+    world.run_for(ms(4_000));
+    for array in 0..2 {
+        let line = forecast(&world, array)[0];
+        assert_eq!(
+            (line.cut, line.stays, line.because),
+            (Cut::Link, Stays::Nobody, Because::PreElectedIsUnfit)
+        );
+    }
+    assert!(world.machine(1).is_in_session(), "{}", world.describe());
+    world.arrays[0].stalled = false;
+    world.sync(0);
+    world.run_for(ms(200));
+    assert_eq!(world.oracle.open_ops(), 0, "nobody heard an error");
+    world.arrays[0].stalled = true;
+    world.submit(0);
+    world.cut(Direction::Both);
+    world.run_for(ms(2_000));
+    assert_eq!((why(&world, 0), why(&world, 1)), (Why::DiskStuck, Why::PeerIsPreElected));
 }
 
 #[test]

@@ -132,14 +132,57 @@ fn f22_nobody_goes_on_when_the_pre_elected_array_dies() {
 
 #[test]
 fn f40_a_pod_whose_mediator_is_lost_during_a_resync_stays_at_the_survivor() {
-    let mut world = zero_alone(40);
-    world.submit(0);
-    world.run_for(ms(20));
-    lose_mediator(&mut world);
-    world.mend();
-    assert!(world.run_until(ms(4_000), |world| world.is_online(0) && world.is_online(1)));
-    world.run_for(ms(3_000));
-    assert_eq!(pre_elected(&world), Some(IDS[0]));
+    for preferred in IDS {
+        let mut world = zero_alone(40);
+        world.submit(0);
+        world.run_for(ms(20));
+        lose_mediator(&mut world);
+        for array in 0..2 {
+            world.step(array, Input::SetPreference(Some(preferred)));
+        }
+        world.mend();
+        assert!(world.run_until(ms(4_000), |world| world.is_online(0) && world.is_online(1)));
+        world.run_for(ms(3_000));
+        // Unless the other is preferred, and level by now.
+        assert_eq!(pre_elected(&world), Some(preferred));
+    }
+}
+
+/// An array that has not met the mediator since its own start knows from its log where the right is to go.
+#[test]
+fn f07_the_right_goes_back_by_one_array_though_the_other_has_not_met_the_mediator() {
+    for reaches in 0..2 {
+        let other = 1 - reaches;
+        let mut world = World::stretched_with(77, |world| world.preferred = Some(IDS[other]));
+        world.run_for(ms(300));
+        world.mediator_path[other] = false;
+        world.disconnect_mediator(other);
+        world.crash(other);
+        world.run_for(ms(20));
+        world.restart(other);
+        assert!(world.run_until(ms(6_000), |world| world.is_online(0) && world.is_online(1)));
+        lose_mediator(&mut world);
+        assert!(world.run_until(ms(20_000), |world| pre_elected(world).is_some()), "{}", world.describe());
+        world.run_for(ms(100));
+        reach_mediator(&mut world, reaches);
+        becomes_whole(&mut world);
+    }
+}
+
+#[test]
+fn a_mediator_that_comes_and_goes_slowly_moves_the_right_now_and_then() {
+    let mut world = World::stretched(10);
+    let before = world.machine(0).history().len();
+    for _ in 0..30 {
+        lose_mediator(&mut world);
+        world.run_for(ms(1_500));
+        reach_mediator(&mut world, 0);
+        reach_mediator(&mut world, 1);
+        world.run_for(ms(500));
+    }
+    let moves = world.machine(0).history().len() - before;
+    println!("{moves} moves in a minute");
+    assert!((2..=10).contains(&moves), "{moves}");
 }
 
 /// Story 17: the link is lost at any instant of the pre-election. Nobody is alone beside the other (the oracle looks), and

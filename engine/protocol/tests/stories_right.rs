@@ -110,6 +110,7 @@ fn a_change_is_carried_for_the_pair_that_the_carrier_knows() {
     world.run_for(ms(500));
     let newest = world.newest(1).unwrap();
     assert!(matches!(newest.right, Right::Array(_)), "{}", world.describe());
+    world.step(1, Input::SetMediator(Some(support::MEDIATOR)));
     world.step(1, Input::MediatorUp { mediator: support::MEDIATOR });
     let swap = |statement: Statement| Ask::Swap { statement, consents: Vec::new(), preferred: None };
     let good = Statement {

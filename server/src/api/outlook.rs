@@ -26,5 +26,5 @@ async fn explain(State(array): State<Array>, Path(name): Path<String>) -> Answer
     // It may have been eradicated in between.
     let why = array.explain(&name).ok_or_else(no_such_pod)?;
     let own = pod.arrays.swap_remove(0);
-    Ok(Json(ExplanationShape::new(pod.name, own.name, own.status, why)))
+    Ok(Json(ExplanationShape::new(pod.name, own.name, why)))
 }

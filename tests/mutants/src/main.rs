@@ -20,8 +20,8 @@ use rules::{MUTATIONS, Mutation};
 /// Random histories per mutation.
 const SEEDS: &str = "3000";
 
-/// A run that takes longer goes round in a circle: that, too, is noticed.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// A run that takes longer is ended. That is no notice: it may be the machine that is slow.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 const RANDOM: &[&str] = &["pair"];
 const STORIES: &[&str] =
@@ -173,7 +173,7 @@ impl Tree {
             let group = format!("-{}", child.id());
             let killed = Command::new("kill").args(["-KILL", "--", &group]).status();
             killed.and_then(|_| child.wait()).map_err(|error| format!("ending {tests:?}: {error}"))?;
-            return Ok(Some(format!("{tests:?} goes round in a circle")));
+            return Err(format!("{tests:?} does not end"));
         };
         let text = fs::read(&said).map_err(|error| format!("{}: {error}", said.display()))?;
         Ok((!status.success()).then(|| reason(&String::from_utf8_lossy(&text))))

@@ -133,9 +133,14 @@ impl Array {
         self.accounting.asked.push(request);
     }
 
+    /// When a walk is due: a pass that was asked for waits for one under way, not for one after the other.
+    pub(super) fn account_due_at(&self) -> Option<Time> {
+        self.accounting.due_at().filter(|_| !self.collection.is_asked())
+    }
+
     /// Begins a walk, if it is time.
     pub(super) fn account(&mut self, now: Time) {
-        if self.accounting.due_at().is_none_or(|due_at| now < due_at) {
+        if self.account_due_at().is_none_or(|due_at| now < due_at) {
             return;
         }
         let owned = self.owned();

@@ -90,9 +90,8 @@ impl Array {
     pub(super) fn background(&mut self, now: Time) {
         // Reads only: a journal that failed is no reason to stop.
         self.scrub(now);
-        self.account(now);
         if self.poisoned.is_some() {
-            return;
+            return self.account(now);
         }
         self.background.retries.pass(now);
         self.tend_reserve();
@@ -110,6 +109,7 @@ impl Array {
             );
         }
         self.collect(now);
+        self.account(now);
         if self.background.checkpointing.is_none()
             && self.background.retries.may_start(Kind::Checkpoint)
             && (self.background.wanted || (self.is_journal_pressed() && self.would_checkpoint_free()))

@@ -141,6 +141,11 @@ pub(super) struct Collection {
 }
 
 impl Collection {
+    /// Whether somebody asked for a pass that has not begun.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         !matches!(self.state, State::Marking | State::Cleaning)
     }
@@ -234,6 +239,7 @@ impl Array {
         if collection.review {
             collection.levels = Levels::of(&self.store.space());
         }
+        self.look_for_held();
         if self.collection.not_at_all_before.is_none() {
             self.review_pass();
         }
@@ -248,12 +254,17 @@ impl Array {
         }
     }
 
-    /// Decides whether a pass is due, if something speaks for it.
-    fn review_pass(&mut self) {
+    /// L6: nobody tells that frozen content is let go of; whatever happens next shows it.
+    fn look_for_held(&mut self) {
         let collection = &mut self.collection;
         if collection.held_back && !self.frozen.is_held() {
             (collection.held_back, collection.suspected) = (false, true);
         }
+    }
+
+    /// Decides whether a pass is due, if something speaks for it.
+    fn review_pass(&mut self) {
+        let collection = &mut self.collection;
         let rested = collection.not_before.is_none();
         let wants_look = collection.suspected || collection.postponed;
         if std::mem::take(&mut collection.review) || (rested && wants_look && !collection.due) {

@@ -176,7 +176,7 @@ impl Array {
                 self.background.retries.next(),
                 self.collection.due_at(),
                 self.scrub.due_at(),
-                self.accounting.due_at(),
+                self.account_due_at(),
                 self.closing.due_at(),
                 self.meters.opens_at(),
                 self.admission.opens_at(),

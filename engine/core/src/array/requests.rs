@@ -4,6 +4,7 @@ use metropod_dedupe::Room;
 use metropod_protocol::{Input as MachineInput, PodId, RequestId, Serving, Time};
 
 use super::Array;
+use super::retry::Kind;
 use crate::door::{Effect, HostError, Source};
 use crate::fetch::Fetch;
 use crate::operation::Operation;
@@ -130,7 +131,9 @@ impl Array {
     /// Whether space may come back without anybody's doing: what is staged may need less of it than it seems, as what is there
     /// already does, and what fits into segments that count whole.
     fn may_get_space(&self) -> bool {
-        let staged = self.store.staged_bytes() > 0 && !self.background.retries.is_full();
+        let retries = &self.background.retries;
+        let writable = !retries.is_full() && !retries.is_failing(Kind::Destage);
+        let staged = self.store.staged_bytes() > 0 && writable;
         staged || self.collection.may_help()
     }
 

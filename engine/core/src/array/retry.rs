@@ -31,6 +31,8 @@ pub(super) enum Kind {
 pub(super) struct Retries {
     rests_until: BTreeMap<Kind, Time>,
     no_space: BTreeSet<Kind>,
+    /// Kinds that failed when they were last tried.
+    failing: BTreeSet<Kind>,
 }
 
 impl Kind {
@@ -58,6 +60,10 @@ impl Retries {
             Some(_) if kind == Kind::Reserve => self.rests_until.insert(kind, now + RETRY_LONG),
             Some(_) => self.rests_until.insert(kind, now + RETRY_AFTER),
             None => self.rests_until.remove(&kind),
+        };
+        match error {
+            Some(_) => self.failing.insert(kind),
+            None => self.failing.remove(&kind),
         };
         match error {
             Some(error) if error.is_no_space() && kind.is_needed_for_writes() => self.no_space.insert(kind),
@@ -108,6 +114,11 @@ impl Retries {
         self.no_space.contains(&kind)
     }
 
+    /// Whether this kind failed when it was last tried, for whatever reason.
+    pub(super) fn is_failing(&self, kind: Kind) -> bool {
+        self.failing.contains(&kind)
+    }
+
     /// Whether something that hosts depend on last failed for want of space.
     pub(super) fn is_full(&self) -> bool {
         !self.no_space.is_empty()
@@ -135,5 +146,6 @@ mod tests {
         assert!(retries.may_start(Kind::Destage) && retries.is_full());
         retries.note(due, Kind::Destage, None);
         assert!(!retries.is_full());
+        assert!(!retries.is_failing(Kind::Destage) && retries.is_failing(Kind::Fold));
     }
 }

@@ -18,29 +18,43 @@
 
 use crate::api::{Alarm, MediatorStatus};
 use crate::config::{Configuration, Ground, Right};
-use crate::ids::{ArrayId, ConfigId, RegisterId, Time};
+use crate::ids::{ArrayId, ConfigId, RegisterId, Span, Time};
 use crate::machine::Machine;
+use crate::settings::PRE_ELECT_REST;
 
 impl Machine {
     /// The right is at the mediator's register `register`.
     pub(super) fn take_from_mediator(&mut self, now: Time, pair: &Configuration, register: RegisterId) {
         if let Some(holder) = self.named_in_doubt(pair, register) {
             self.elect(now, pair, holder);
-        } else if self.is_mediator_lost(now) {
+        } else if self.is_mediator_lost(now) && self.has_rested(now) {
             let holder = self.electable(now, pair);
+            self.elected_at = Some(now);
             self.elect(now, pair, holder);
         }
     }
 
     /// The right is at `holder`, and the mediator perhaps away.
     pub(super) fn re_elect(&mut self, now: Time, pair: &Configuration, holder: ArrayId) {
+        let lost = self.is_mediator_lost(now);
         let preferred = self.setup.preferred.filter(|array| pair.members.contains(*array));
-        if preferred.is_some_and(|preferred| preferred != holder && self.is_fit_as_heard(now, preferred))
-            && self.is_mediator_lost(now)
+        if let Some(preferred) = preferred
+            && lost
+            && preferred != holder
+            && self.is_fit_as_heard(now, preferred)
         {
-            let preferred = preferred.unwrap_or(holder);
             self.elect(now, pair, preferred);
         }
+    }
+
+    /// Whether the last pre-election was long enough ago (L3); otherwise looks again in time.
+    fn has_rested(&mut self, now: Time) -> bool {
+        let rest = Span(self.setup.settings.pre_elect.0 * PRE_ELECT_REST);
+        let due = self.elected_at.map_or(now, |at| at + rest);
+        if now < due {
+            self.wake(now, due);
+        }
+        now >= due
     }
 
     /// Whether neither array has reached the mediator for long enough (L1, L3); otherwise looks again in time.
@@ -67,7 +81,7 @@ impl Machine {
         if self.is_fit_as_heard(now, first) || !self.is_fit_as_heard(now, second) { first } else { second }
     }
 
-    fn is_fit_as_heard(&self, now: Time, array: ArrayId) -> bool {
+    pub(super) fn is_fit_as_heard(&self, now: Time, array: ArrayId) -> bool {
         match array == self.setup.me {
             true => self.is_fit(now),
             false => self.session().is_some_and(|session| session.peer_fit),

@@ -13,6 +13,11 @@ use crate::machine::session::Contact;
 pub enum Why {
     /// No other array is to have the pod.
     Sole,
+    /// Another array is being filled for the first time.
+    Filling {
+        /// Whether it can be reached.
+        peer_in_session: bool,
+    },
     /// Both arrays hold everything.
     Mirrored,
     /// The session with the peer is over or not yet open, and the lease that it gave has not run out.
@@ -103,19 +108,28 @@ impl Machine {
             return Why::Behind { peer_in_session: self.is_in_session(), first_time: mark.first_time };
         }
         match self.serving(now) {
-            Serving::Yes => self.why_serving(),
+            Serving::Yes => self.why_serving(now),
             Serving::Off => self.why_off(),
             Serving::Held | Serving::Suspended => self.why_held(now),
         }
     }
 
-    fn why_serving(&self) -> Why {
+    fn why_serving(&self, now: Time) -> Why {
+        let peer_in_session = self.is_in_session();
         if !self.is_settled_alone() {
-            return if self.is_in_session() { Why::Mirrored } else { Why::LeaseStillRuns };
+            return match self.entitlement() {
+                _ if peer_in_session => Why::Mirrored,
+                // It serves reads without asking, and writes once it has gone on.
+                Entitlement::Alone if !self.is_fit(now) => Why::DiskStuck,
+                Entitlement::Alone => Why::AwaitsPeersLease,
+                _ => Why::LeaseStillRuns,
+            };
         }
+        let was_pair = self.log.history().iter().any(|item| item.configuration.members.is_pair());
         match self.setup.peer {
             None => Why::Sole,
-            Some(_) => Why::WentOnAlone { peer_in_session: self.is_in_session() },
+            Some(_) if !was_pair => Why::Filling { peer_in_session },
+            Some(_) => Why::WentOnAlone { peer_in_session },
         }
     }
 
@@ -163,7 +177,12 @@ impl Machine {
         let decided = |at: usize| {
             let item = &history[at];
             let before = at.checked_sub(1).map(|before| &history[before].configuration);
-            let decided = decided(before, &item.configuration);
+            let founded = before.is_none() && item.first == Index(1);
+            let decided = match founded {
+                true => Decided::Founded(item.configuration.sequencer),
+                // The oldest are forgotten where there are very many.
+                false => decided(before, &item.configuration),
+            };
             Decision { epoch: item.configuration.epoch, index: item.first, decided }
         };
         (first..history.len()).map(decided).collect()
@@ -171,11 +190,11 @@ impl Machine {
 }
 
 fn decided(before: Option<&Configuration>, this: &Configuration) -> Decided {
-    let Some(before) = before else { return Decided::Founded(this.sequencer) };
+    let from_mediator = before.is_some_and(|before| matches!(before.right, Right::Mediator { .. }));
     match (this.members.sole(), this.right) {
-        (Some(one), _) if matches!(before.right, Right::Mediator { .. }) => Decided::Granted(one),
+        (Some(one), _) if from_mediator => Decided::Granted(one),
         (Some(one), _) => Decided::WentOn(one),
-        (None, _) if !before.members.is_pair() => {
+        (None, _) if before.is_some_and(|before| !before.members.is_pair()) => {
             let array = this.members.other(this.sequencer).unwrap_or(this.sequencer);
             Decided::Joined { by: this.sequencer, array }
         }

@@ -65,10 +65,17 @@ pub enum Because {
     AsksMediator,
     /// Nobody can ask the mediator.
     NobodyAsksMediator,
-    /// The mediator's register names an array since a race that was not finished.
+    /// The mediator's register is not in the state that the log names: after a race that was not finished it names this array,
+    /// which goes on; or it names none that could.
     RegisterInDoubt,
     /// Nothing that is needed is lost; with the mediator away one array is pre-elected a second later.
     StillMirrored,
+    /// The pre-elected array's disk does not keep up, so that it does not go on either.
+    PreElectedIsUnfit,
+    /// Nothing that is needed is lost: the right is at an array already.
+    NeedsNoMediator,
+    /// The copies contradict each other.
+    Stopped,
     /// The right or the membership is being moved.
     Moving,
     /// The arrays are not in session: see why the pod is as it is.
@@ -97,6 +104,9 @@ impl Machine {
 
     fn after(&self, now: Time, cut: Cut) -> (Stays, Because) {
         let me = self.setup.me;
+        if self.stopped.is_some() {
+            return (Stays::Unknown, Because::Stopped);
+        }
         if self.out_of_sync.is_some() {
             return match self.setup.peer.filter(|_| self.is_in_session()) {
                 Some(peer) => after_for_one(cut, peer, cut == Cut::Peer),
@@ -114,7 +124,7 @@ impl Machine {
         match self.standing_pair() {
             None => (Stays::Unknown, Because::Moving),
             Some((pair, peer)) => match pair.right {
-                Right::Array(holder) => self.after_pre_elected(cut, peer, holder),
+                Right::Array(holder) => self.after_pre_elected(now, cut, peer, holder),
                 Right::Mediator { register, .. } => self.after_mediated(now, cut, &pair, peer, register),
             },
         }
@@ -129,16 +139,19 @@ impl Machine {
         (told && self.is_merged()).then_some((pair, peer))
     }
 
-    fn after_pre_elected(&self, cut: Cut, peer: ArrayId, holder: ArrayId) -> (Stays, Because) {
+    fn after_pre_elected(&self, now: Time, cut: Cut, peer: ArrayId, holder: ArrayId) -> (Stays, Because) {
         let lost = match cut {
             Cut::Peer => Some(peer),
             Cut::Own => Some(self.setup.me),
-            Cut::Mediator => return (Stays::Both, Because::StillMirrored),
+            Cut::Mediator => return (Stays::Both, Because::NeedsNoMediator),
             Cut::Link | Cut::LinkAndMediator => None,
         };
-        match lost == Some(holder) {
-            true => (Stays::Nobody, Because::PreElectedIsLost),
-            false => (Stays::Only(holder), Because::PreElected),
+        if lost == Some(holder) {
+            (Stays::Nobody, Because::PreElectedIsLost)
+        } else if self.is_fit_as_heard(now, holder) {
+            (Stays::Only(holder), Because::PreElected)
+        } else {
+            (Stays::Nobody, Because::PreElectedIsUnfit)
         }
     }
 

@@ -255,7 +255,9 @@ impl Machine {
     pub(super) fn eject_slow_peer(&mut self, now: Time) {
         let end = self.log.end().index;
         let peer_durable = self.peer_durable;
-        let limit = self.setup.settings.eject;
+        // Whoever may not go on gains nothing by leaving: its hosts would get errors where they now wait.
+        let settings = &self.setup.settings;
+        let limit = if self.entitlement() == Entitlement::None { settings.hold } else { settings.eject };
         let paired = self.newest().is_some_and(|newest| newest.members.is_pair());
         let behind = self.out_of_sync.is_some();
         let Some(session) = self.session_mut() else { return };

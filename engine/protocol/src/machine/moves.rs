@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::api::{Alarm, Effect, MediatorStatus};
 use crate::config::{Configuration, Ground, Right};
-use crate::ids::{ConfigId, RegisterId, Time};
+use crate::ids::{ConfigId, MediatorId, RegisterId, Time};
 use crate::machine::Machine;
 use crate::mediator::{Answer, Ask, Consent, MediatorReply, Record, Refusal, Statement};
 use crate::message::Frame;
@@ -107,7 +107,17 @@ impl Machine {
     }
 
     pub(super) fn reaches_mediator(&self) -> bool {
-        self.mediator.is_some() && self.mediator == self.setup.mediator
+        self.mediator.is_some() && self.mediator == self.wanted_mediator()
+    }
+
+    /// Where the right is to go: to the mediator that this array has, or, if it has met none since its start, to the one that
+    /// had the right last.
+    pub(super) fn wanted_mediator(&self) -> Option<MediatorId> {
+        let had = self.log.history().iter().rev().find_map(|item| match item.configuration.right {
+            Right::Mediator { mediator, .. } => Some(mediator),
+            Right::Array(_) => None,
+        });
+        self.setup.mediator.or(had)
     }
 
     pub(super) fn peer_reaches_mediator(&self) -> bool {
@@ -194,7 +204,7 @@ impl Machine {
     }
 
     fn collect_consents(&mut self, pair: &Configuration, record: Option<Record>, give_up_at: Time) {
-        let Some(mediator) = self.setup.mediator else { return };
+        let Some(mediator) = self.wanted_mediator() else { return };
         let statement = Statement {
             pod: self.setup.pod,
             mediator,
@@ -228,7 +238,7 @@ impl Machine {
         });
         same && self.is_member()
             && statement.pod == self.setup.pod
-            && Some(statement.mediator) == self.setup.mediator
+            && Some(statement.mediator) == self.wanted_mediator()
     }
 
     pub(super) fn on_signed(&mut self, now: Time, statement: Statement, signature: Bytes) {

@@ -15,9 +15,7 @@ use crate::machine::Machine;
 use crate::machine::compare::{Verdict, compare};
 use crate::mediator::Record;
 use crate::message::{Frame, Hello, Message, Report, SessionId};
-
-/// Configurations told in a HELLO; older ones cannot matter to a comparison.
-const HISTORY_TOLD_MAX: usize = 4096;
+use crate::settings::HISTORY_KEPT;
 
 /// How this array stands with its peer.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -202,7 +200,7 @@ impl Machine {
 
     fn report(&self) -> Report {
         let history = self.log.history();
-        let told = history.len().saturating_sub(HISTORY_TOLD_MAX);
+        let told = history.len().saturating_sub(HISTORY_KEPT);
         Report {
             history: history[told..].iter().filter(|item| item.first <= self.durable).copied().collect(),
             known_config: self.known,

@@ -133,6 +133,7 @@ impl Machine {
             hand_back: None,
             hand_back_at: now,
             mediator_lost_since: None,
+            elected_at: None,
             pending: BTreeMap::new(),
             unsent: VecDeque::new(),
             ordered: BTreeMap::new(),

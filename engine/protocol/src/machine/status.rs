@@ -58,7 +58,7 @@ impl Machine {
     pub(super) fn mediator_status(&self) -> MediatorStatus {
         let needed = match self.newest() {
             Some(Configuration { right: Right::Mediator { mediator, .. }, .. }) => Some(*mediator),
-            _ => self.setup.mediator,
+            _ => self.wanted_mediator(),
         };
         match (needed, self.mediator) {
             (None, _) => MediatorStatus::None,

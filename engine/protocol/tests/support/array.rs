@@ -89,7 +89,8 @@ impl World {
             me: IDS[array],
             pod: POD,
             peer,
-            mediator: Some(MEDIATOR),
+            // Met anew at each start.
+            mediator: None,
             preferred: self.preferred,
             settings: self.settings,
             seed: self.random.bytes(),

@@ -268,6 +268,7 @@ impl World {
                 if self.mediator_sessions[array] == Some(session) {
                     if up {
                         let mediator = self.mediator_id;
+                        self.step(array, Input::SetMediator(Some(mediator)));
                         self.step(array, Input::MediatorUp { mediator });
                     }
                 } else if !up && self.mediator_sessions[array].is_none() {

@@ -93,11 +93,11 @@ impl From<PodForecast> for CutShape {
 }
 
 impl ExplanationShape {
-    pub(crate) fn new(pod: String, array: String, status: String, why: PodExplanation) -> ExplanationShape {
+    pub(crate) fn new(pod: String, array: String, why: PodExplanation) -> ExplanationShape {
         ExplanationShape {
             pod,
             array,
-            status,
+            status: why.status.word().to_owned(),
             epoch: why.epoch.into(),
             because: why.because,
             until: why.until,
