@@ -92,6 +92,11 @@ pub(crate) fn counted_bytes(length: u32) -> u32 {
     class_bytes(class(length))
 }
 
+/// What records of `length` bytes together count as at most, if none is longer than the fine classes reach.
+pub(crate) fn counted_bytes_max(length: u32, records: u32) -> u64 {
+    u64::from(length) + u64::from(records) * u64::from(FINE_STEP_BYTES - 1)
+}
+
 fn class_bytes(class: u32) -> u32 {
     match class.checked_sub(FINE_CLASSES) {
         None => class * FINE_STEP_BYTES,

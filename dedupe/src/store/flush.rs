@@ -45,7 +45,7 @@ impl Inner {
             fresh_bytes: self.fresh_bytes,
             dead: self.dead_list,
             rebuild_index: self.rebuild_index,
-            segments: self.segments.values().copied().collect(),
+            segments: self.segments.values().map(|segment| self.as_listed(segment)).collect(),
             runs: self.runs.iter().map(|run| run.record).collect(),
         }
     }

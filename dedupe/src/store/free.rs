@@ -10,12 +10,31 @@ use crate::files::{OpenFile, remove_detached};
 use crate::index::{RUN_DIR, RunId, dead_path};
 use crate::location::{Location, SegmentId};
 use crate::segment::segment_path;
-use crate::state::DeadList;
+use crate::state::{DeadList, SegmentRecord};
 
 /// Largest single write of a list of dead records, in bytes.
 const WRITE_STEP_BYTES: usize = 1 << 20;
 
+/// What a segment's counts are short of to agree with the list of the dead as it was last written.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Unlisted {
+    records: u32,
+    bytes: u64,
+    raw_bytes: u64,
+}
+
 impl Inner {
+    /// A segment as a state tells of it: counted as the list counts that the same state names.
+    pub(super) fn as_listed(&self, segment: &SegmentRecord) -> SegmentRecord {
+        let unlisted = self.unlisted.get(&segment.id).copied().unwrap_or_default();
+        SegmentRecord {
+            live_records: segment.live_records + unlisted.records,
+            live_bytes: segment.live_bytes + unlisted.bytes,
+            live_raw_bytes: segment.live_raw_bytes + unlisted.raw_bytes,
+            ..*segment
+        }
+    }
+
     /// Whether a record may be given out: its segment stands and it is not dead.
     pub(super) fn is_visible(&self, location: Location) -> bool {
         self.segments.contains_key(&location.segment()) && !self.dead.contains(location)
@@ -35,7 +54,6 @@ impl Inner {
         }
         self.buried += 1;
         self.dead.insert(location);
-        self.dead_changed.insert(location.segment());
         self.deduct(location.segment(), 1, u64::from(location.length_max()), u64::from(raw_len));
         self.free_if_empty(location.segment());
     }
@@ -48,7 +66,12 @@ impl Inner {
             segment.live_records -= records;
             segment.live_bytes -= bytes;
             self.live_bytes -= bytes;
-            segment.live_raw_bytes = segment.live_raw_bytes.saturating_sub(raw_bytes);
+            let raw_bytes = raw_bytes.min(segment.live_raw_bytes);
+            segment.live_raw_bytes -= raw_bytes;
+            let unlisted = self.unlisted.entry(segment.id).or_default();
+            unlisted.records += records;
+            unlisted.bytes += bytes;
+            unlisted.raw_bytes += raw_bytes;
         }
     }
 
@@ -71,7 +94,7 @@ impl Inner {
         self.live_bytes -= freed.map_or(0, |segment| segment.live_bytes);
         self.unloaded.remove(&segment);
         self.dead.forget(segment);
-        self.dead_changed.remove(&segment);
+        self.unlisted.remove(&segment);
         // The next state is the first that does not name it.
         self.obsolete.push((self.generation + 1, segment_path(segment)));
         self.freed_segments += 1;
@@ -81,12 +104,12 @@ impl Inner {
 impl Store {
     /// Writes down which records are dead, if that has changed. For the flow that has the turn.
     ///
-    /// A full device does not stop a flush, without which nothing could ever be freed: what is dead is then found
-    /// again after a restart, until the next pass.
+    /// A full device does not stop a flush, without which nothing could ever be freed: the state then names the list of
+    /// before, and counts as that one does ([`Unlisted`]). What died since is found again after a restart, until the next pass.
     pub(super) async fn write_dead_list(&self) -> Result<(), WriteError> {
         let (id, bytes) = {
             let mut inner = self.lock();
-            if inner.dead_changed.is_empty() {
+            if inner.unlisted.is_empty() {
                 return Ok(());
             }
             let id = inner.take_run_id();
@@ -98,7 +121,7 @@ impl Store {
             return if error.cause == Cause::NoSpace { Ok(()) } else { Err(WriteError::Index(error)) };
         }
         let mut inner = self.lock();
-        inner.dead_changed.clear();
+        inner.unlisted.clear();
         let from = inner.generation + 1;
         let replaced = inner.dead_list.replace(DeadList { id, file_bytes });
         inner.obsolete.extend(replaced.map(|list| (from, dead_path(list.id))));

@@ -64,6 +64,7 @@ use crate::reduce::Payload;
 use crate::segment::{RECORD_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_of_path};
 use crate::state::{DeadList, SegmentRecord, State};
 use crate::turn::Turn;
+use free::Unlisted;
 use marks::Marks;
 use writer::Writer;
 
@@ -202,8 +203,8 @@ struct Inner {
     /// Segments that may still be written to.
     open: BTreeSet<SegmentId>,
     dead: DeadRecords,
-    /// Segments whose dead records are not as `dead_list` says.
-    dead_changed: BTreeSet<SegmentId>,
+    /// What has died since `dead_list` was written, by segment.
+    unlisted: BTreeMap<SegmentId, Unlisted>,
     dead_list: Option<DeadList>,
     /// Records superseded since the store was opened; a lookup that saw it rise looks again.
     buried: u64,

@@ -24,7 +24,7 @@ use crate::hints::Hints;
 use crate::index::{
     PageCache, RUN_DIR, Run, RunFault, RunId, dead_of_name, dead_path, run_of_name, run_path,
 };
-use crate::location::SegmentId;
+use crate::location::{SegmentId, counted_bytes_max};
 use crate::segment::{SEGMENT_HEADER_BYTES, segment_path};
 use crate::state::{DeadList, SegmentRecord, State, StateFault};
 use crate::turn::Turn;
@@ -130,7 +130,7 @@ impl Inner {
             let live_records = segment.records - self.dead.count(segment.id);
             if segment.live_records != live_records {
                 segment.live_records = live_records;
-                segment.live_bytes = u64::from(segment.length);
+                segment.live_bytes = counted_bytes_max(segment.length, segment.records);
             }
         }
         self.live_bytes = self.segments.values().map(|segment| segment.live_bytes).sum();

@@ -233,7 +233,6 @@ impl Inner {
         let dead_before = self.dead.count_below(segment, limit.length);
         let known = marks.live_records(segment) + dead_before + offsets.len() as u32;
         self.dead.extend(segment, &offsets);
-        self.dead_changed.insert(segment);
         self.count_found(segment, known.saturating_sub(limit.records));
         self.deduct(segment, offsets.len() as u32, bytes, raw_bytes);
         if marks.live_records(segment) == 0 {

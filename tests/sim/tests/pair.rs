@@ -8,6 +8,9 @@ const REGRESSIONS: &str = include_str!("pair-regressions.txt");
 /// The same of runs with managers.
 const MANAGED_REGRESSIONS: &str = include_str!("pair-managed-regressions.txt");
 
+/// The same of runs in which the space is counted.
+const ACCOUNTED_REGRESSIONS: &str = include_str!("pair-accounted-regressions.txt");
+
 #[allow(clippy::disallowed_methods, reason = "knobs of the person who runs the test")]
 fn knob(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -110,6 +113,9 @@ fn seeds_that_once_failed_pass() {
     }
     for seed in seeds_in(MANAGED_REGRESSIONS) {
         run_managed(seed);
+    }
+    for seed in seeds_in(ACCOUNTED_REGRESSIONS) {
+        run_pair(seed, |pair| pair.managed().accounting());
     }
 }
 
