@@ -306,6 +306,32 @@ fn a_lost_list_of_the_dead_costs_space_until_the_next_pass_and_nothing_else() {
     assert_eq!((store.stats().chunks, store.stats().damaged), (100, 0));
 }
 
+#[test]
+fn an_index_that_names_mostly_the_dead_is_written_anew() {
+    let media = SimMedia::new();
+    let store = open(&media, None);
+    let tidy = |store: &Store| while now(store.tidy_index()).unwrap() {};
+    let mut most = 0;
+    for round in 0..30 {
+        stage_all(&store, round * 100..round * 100 + 150);
+        now(store.flush()).unwrap();
+        collect(&store, round * 100 + 50..round * 100 + 150);
+        commit(&store);
+        tidy(&store);
+        assert!(!store.is_index_untidy());
+        most = most.max(store.stats().run_entries);
+    }
+    let (live, spilled) = (store.stats().chunks, small().recent_entries_max as u64);
+    assert_eq!(live, 100);
+    println!("{most} entries at most for {live} chunks");
+    assert!(most <= 2 * live + 4 * spilled);
+    let state = commit(&store);
+    for store in [store, open(&media, Some(&state))] {
+        check_all(&store, 2950..3050);
+        absent(&store, 0..2950);
+    }
+}
+
 /// Found by the space account (pair seed 4147225039): a segment that counted as long as its file, less than its records do.
 #[test]
 fn a_list_of_the_dead_that_found_no_space_leaves_counts_that_add_up() {

@@ -30,6 +30,7 @@ enum Task {
     /// Chunks that nobody dropped while the question was under way are referred to if they are there.
     Have(Vec<u64>, Flow<Result<Vec<bool>, ReadError>>),
     Destage(Flow<Result<(), WriteError>>),
+    Tidy(Flow<Result<bool, WriteError>>),
     Flush(BTreeSet<u64>, Flow<Result<Bytes, WriteError>>),
     Mark(Flow<Result<Pass, PassError>>),
     Finish(Flow<Result<Collected, PassError>>),
@@ -50,6 +51,7 @@ struct World {
     collected: Collected,
     /// Segments scrubbed.
     scrubbed: u64,
+    tidied: u64,
 }
 
 impl World {
@@ -64,7 +66,19 @@ impl World {
             }
         };
         let (tasks, refs, collected) = (Vec::new(), BTreeSet::new(), Collected::default());
-        World { random, media, queue, store, tasks, refs, marked: None, kept: None, collected, scrubbed: 0 }
+        World {
+            random,
+            media,
+            queue,
+            store,
+            tasks,
+            refs,
+            marked: None,
+            kept: None,
+            collected,
+            scrubbed: 0,
+            tidied: 0,
+        }
     }
 
     fn step(&mut self, with_faults: bool) {
@@ -113,7 +127,8 @@ impl World {
 
     fn start(&mut self) {
         let store = self.store.clone();
-        self.tasks.push(match self.random.below(9) {
+        self.tasks.push(match self.random.below(10) {
+            9 => Task::Tidy(Box::pin(async move { store.tidy_index().await })),
             0 => Task::Destage(Box::pin(async move { store.destage().await })),
             1 => Task::Flush(self.refs.clone(), Box::pin(async move { store.flush().await })),
             2 => Task::Clean(Box::pin(async move { store.clean(60, 50_000).await })),
@@ -179,6 +194,10 @@ impl World {
                 Poll::Pending => return false,
             },
             Task::Destage(flow) => return flow.as_mut().poll(&mut context).is_ready(),
+            Task::Tidy(flow) => match flow.as_mut().poll(&mut context) {
+                Poll::Ready(tidied) => self.tidied += u64::from(tidied.unwrap_or(false)),
+                Poll::Pending => return false,
+            },
             Task::Clean(flow) => return flow.as_mut().poll(&mut context).is_ready(),
             Task::Scrub(end, flow) => match flow.as_mut().poll(&mut context) {
                 Poll::Ready(Ok(None)) => {}
@@ -229,7 +248,7 @@ impl World {
     }
 }
 
-fn run(seed: u64, with_faults: bool) -> (Collected, u64) {
+fn run(seed: u64, with_faults: bool) -> (Collected, u64, u64) {
     let mut world = World::new(seed);
     for _ in 0..900 {
         world.step(with_faults);
@@ -272,18 +291,21 @@ fn run(seed: u64, with_faults: bool) -> (Collected, u64) {
     let store = open(&world.media, Some(&state));
     assert_eq!((store.stats().chunks, store.stats().damaged), (refs.len() as u64, 0), "seed {seed}");
     check_all(&store, refs);
-    (world.collected, world.scrubbed)
+    (world.collected, world.scrubbed, world.tidied)
 }
 
 fn runs(first: u64, with_faults: bool) {
-    let (mut all, mut all_scrubbed) = (Collected::default(), 0);
+    let (mut all, mut all_scrubbed, mut all_tidied) = (Collected::default(), 0, 0);
     for seed in seeds(300) {
-        let (collected, scrubbed) = run(first + seed, with_faults);
+        let (collected, scrubbed, tidied) = run(first + seed, with_faults);
         all_scrubbed += scrubbed;
+        all_tidied += tidied;
         all.dead_chunks += collected.dead_chunks;
         all.freed_segments += collected.freed_segments;
     }
     assert!(all.dead_chunks > 0 && all.freed_segments > 0 && all_scrubbed > 0, "{all:?}, {all_scrubbed}");
+    println!("{all_tidied} merges beside everything else");
+    assert!(all_tidied > 100);
 }
 
 #[test]
@@ -306,5 +328,6 @@ fn a_pass_and_its_flows_may_move_between_threads() {
     movable(&store.clean(60, 0));
     movable(&store.scrub(SegmentId(0), SegmentId(1)));
     movable(&store.pin());
+    movable(&store.tidy_index());
     movable(&pass.finish());
 }

@@ -19,6 +19,7 @@ type Flow<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 enum Task {
     Get(u64, Flow<Result<Bytes, ReadError>>),
     Destage(Flow<Result<(), WriteError>>),
+    Tidy(Flow<Result<bool, WriteError>>),
     Flush(BTreeSet<u64>, Flow<Result<Bytes, WriteError>>),
 }
 
@@ -34,6 +35,7 @@ fn poll(task: &mut Task, kept: &mut Option<(Bytes, BTreeSet<u64>)>) -> bool {
             Poll::Pending => false,
         },
         Task::Destage(flow) => flow.as_mut().poll(&mut context).is_ready(),
+        Task::Tidy(flow) => flow.as_mut().poll(&mut context).is_ready(),
         Task::Flush(staged, flow) => match flow.as_mut().poll(&mut context) {
             Poll::Ready(Ok(state)) => {
                 // Turns are served in order, so a later answer covers more.
@@ -48,7 +50,8 @@ fn poll(task: &mut Task, kept: &mut Option<(Bytes, BTreeSet<u64>)>) -> bool {
 
 fn start(store: &Store, staged: &BTreeSet<u64>, random: &mut SplitMix) -> Task {
     let store = store.clone();
-    match random.below(6) {
+    match random.below(7) {
+        6 => Task::Tidy(Box::pin(async move { store.tidy_index().await })),
         0 => Task::Destage(Box::pin(async move { store.destage().await })),
         1 => Task::Flush(staged.clone(), Box::pin(async move { store.flush().await })),
         _ => {

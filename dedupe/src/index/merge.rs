@@ -1,19 +1,24 @@
 //! Merging runs by tiers, so that a lookup asks few filters and an entry is rewritten few times.
 //!
 //! Four runs of a tier become one of the next. When there are still more than [`RUNS_MAX`], the two youngest tiers are
-//! merged early. Tiers never rise towards newer runs, so what is merged is always the newest stretch.
+//! merged early. Tiers never rise towards newer runs, so what is merged is always the newest stretch. Overwriting leaves
+//! entries of what is dead in runs of high tiers, which four of a kind take long to reach: once most entries are such,
+//! everything becomes one run.
 
 use std::sync::Arc;
 
 use metropod_journal::media::Io;
 
 use super::page::{Entry, check_page, entry_at};
-use super::run::{Run, RunFault, RunId};
+use super::run::{Run, RunFault, RunId, RunRecord};
 use super::writer::RunWriter;
 use crate::location::Location;
 
 /// Runs of one tier that are merged into one of the next.
 const RATIO: usize = 4;
+/// Entries of all runs, in terms of records that live, above which everything is written anew: what that costs is then less
+/// than what was written since the last time.
+const STALE_FACTOR: u64 = 2;
 /// Runs that may stay after merging.
 pub(crate) const RUNS_MAX: usize = 10;
 /// Pages read at once from each input.
@@ -55,6 +60,21 @@ pub(crate) fn plan_merge(tiers: &[u32]) -> Option<MergePlan> {
     let youngest = through(newest);
     let tier = tiers.get(youngest).copied().unwrap_or(newest);
     Some(MergePlan { count: through(tier), tier })
+}
+
+/// Decides whether so many entries are of what does not live that all runs become one. `live` records live, and `spilled`
+/// entries make a run of the first tier.
+pub(crate) fn plan_rewrite(runs: &[RunRecord], live: u64, spilled: u64) -> Option<MergePlan> {
+    let entries = runs.iter().fold(0_u64, |sum, run| sum.saturating_add(run.entries));
+    if entries <= live.saturating_mul(STALE_FACTOR).saturating_add(spilled.saturating_mul(RATIO as u64)) {
+        return None;
+    }
+    let mut tier = 0;
+    let mut reach = spilled;
+    while reach < live {
+        (tier, reach) = (tier + 1, reach.saturating_mul(RATIO as u64));
+    }
+    Some(MergePlan { count: runs.len(), tier })
 }
 
 /// Merges `inputs`, newest first, into run `id`, leaving out entries whose locations are not to be kept: what such an
@@ -146,6 +166,24 @@ mod tests {
         assert_eq!(plan_merge(&[0, 0, 0, 0, 1, 2]), Some(MergePlan { count: 4, tier: 1 }));
         assert_eq!(plan_merge(&[0, 0, 0, 0, 1, 1, 1]), Some(MergePlan { count: 7, tier: 2 }));
         assert_eq!(plan_merge(&[0, 1, 1, 1, 1]), Some(MergePlan { count: 5, tier: 2 }));
+    }
+
+    #[test]
+    fn everything_becomes_one_run_when_most_entries_are_of_what_is_dead() {
+        let runs = |entries: &[u64]| -> Vec<RunRecord> {
+            let record = |(id, entries): (u64, &u64)| RunRecord {
+                id: RunId(id),
+                tier: 0,
+                entries: *entries,
+                file_bytes: 0,
+            };
+            (1..).zip(entries).map(record).collect()
+        };
+        assert_eq!(plan_rewrite(&runs(&[]), 0, 10), None);
+        assert_eq!(plan_rewrite(&runs(&[10, 70, 160]), 100, 10), None);
+        let plan = |count, tier| Some(MergePlan { count, tier });
+        assert_eq!(plan_rewrite(&runs(&[10, 71, 160]), 100, 10), plan(3, 2));
+        assert_eq!(plan_rewrite(&runs(&[41]), 0, 10), plan(1, 0));
     }
 
     #[test]

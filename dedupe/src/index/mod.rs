@@ -16,7 +16,7 @@ mod run;
 mod writer;
 
 pub(crate) use cache::PageCache;
-pub(crate) use merge::{MergePlan, merge, plan_merge};
+pub(crate) use merge::{MergePlan, RUNS_MAX, merge, plan_merge, plan_rewrite};
 pub(crate) use page::{Entry, PAGE_BYTES, check_page, entry_at};
 #[cfg(any(fuzzing, test))]
 pub(crate) use run::TRAILER_BYTES as RUN_TRAILER_BYTES;

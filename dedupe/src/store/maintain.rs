@@ -1,6 +1,6 @@
-//! Keeping the index small in memory: spilling the recent table, merging runs.
+//! Keeping the index small in memory: spilling the recent table.
 //!
-//! A full device stops neither: the table then stays in memory and the runs stay unmerged, because a full array must
+//! A full device does not stop it: the table then stays in memory and the runs stay unmerged, because a full array must
 //! still be able to flush. The footers of the segments hold the same entries.
 
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use metropod_journal::media::{Cause, Io, MediaError};
 
 use super::{Store, WriteError};
 use crate::files::remove_detached;
-use crate::index::{Entry, MergePlan, Run, RunFault, RunId, RunWriter, merge, plan_merge, run_path};
+use crate::index::{Entry, Run, RunFault, RunId, RunWriter, run_path};
 
 /// The table is sorted by first byte, one part at a time, so that no single step takes long.
 const PARTS: usize = 256;
 
 impl Store {
-    /// Spills a full table and merges runs. For the flow that has the turn.
+    /// Spills a full table, and merges runs if nobody has tidied up and there are too many. For the flow that has the turn.
     pub(super) async fn maintain(&self) -> Result<(), WriteError> {
         if self.lock().recent.len() >= self.shared.config.recent_entries_max {
             self.spill().await.or_else(unless_full)?;
         }
-        while let Some(plan) = self.next_merge() {
-            match self.merge_newest(plan).await {
+        while let Some(task) = self.merge_in_turn() {
+            match self.merge(task).await {
                 Ok(()) => {}
                 Err(RunFault::Damaged) => self.lock().rebuild_index = true,
                 Err(RunFault::Media(error)) => return unless_full(error),
@@ -52,7 +52,7 @@ impl Store {
         assert_eq!(run.record.entries, entries, "the run holds the table's live entries");
         inner.recent.clear();
         let run = unless_empty(&self.shared.io, run);
-        inner.runs = Arc::new(run.into_iter().chain(inner.runs.iter().cloned()).collect());
+        inner.runs = Arc::new(run.into_iter().map(Arc::new).chain(inner.runs.iter().cloned()).collect());
         for segment in inner.segments.values_mut().filter(|segment| !inner.unloaded.contains(&segment.id)) {
             segment.indexed = segment.length;
         }
@@ -71,38 +71,12 @@ impl Store {
         }
         writer.finish().await
     }
-
-    fn next_merge(&self) -> Option<MergePlan> {
-        let inner = self.lock();
-        if inner.rebuild_index {
-            return None;
-        }
-        let tiers: Vec<u32> = inner.runs.iter().map(|run| run.record.tier).collect();
-        plan_merge(&tiers)
-    }
-
-    async fn merge_newest(&self, plan: MergePlan) -> Result<(), RunFault> {
-        let (inputs, id) = {
-            let mut inner = self.lock();
-            (inner.runs[..plan.count].to_vec(), inner.take_run_id())
-        };
-        let keep = |location| self.lock().is_visible(location);
-        let merged = merge(&self.shared.io, self.shared.config.array, &inputs, id, plan.tier, keep).await;
-        let merged = merged.inspect_err(|_| remove_detached(&self.shared.io, run_path(id)))?;
-        let mut inner = self.lock();
-        let merged = unless_empty(&self.shared.io, merged);
-        inner.runs = Arc::new(merged.into_iter().chain(inner.runs[plan.count..].iter().cloned()).collect());
-        // The next state is the first that does not name the inputs.
-        let from = inner.generation + 1;
-        inner.obsolete.extend(inputs.iter().map(|run| (from, run_path(run.record.id))));
-        Ok(())
-    }
 }
 
 /// A run without entries is not kept: everything that would be in it is dead.
-fn unless_empty(io: &Io, run: Run) -> Option<Arc<Run>> {
+pub(super) fn unless_empty(io: &Io, run: Run) -> Option<Run> {
     if run.record.entries > 0 {
-        return Some(Arc::new(run));
+        return Some(run);
     }
     remove_detached(io, run_path(run.record.id));
     None

@@ -38,6 +38,7 @@ mod scrub;
 mod space;
 mod survey;
 mod sweep;
+mod tidy;
 mod weigh;
 mod writer;
 
@@ -199,6 +200,8 @@ struct Inner {
     recent: FxHashMap<Digest, Location>,
     /// Newest first.
     runs: Arc<Vec<Arc<Run>>>,
+    /// The newest of the runs that are being merged outside a turn.
+    claimed: Option<RunId>,
     segments: BTreeMap<SegmentId, SegmentRecord>,
     /// Segments that may still be written to.
     open: BTreeSet<SegmentId>,

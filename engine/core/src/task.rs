@@ -169,6 +169,8 @@ pub enum Finished {
     ReserveGiven(Result<(), MediaError>),
     /// Staged payloads went to segments.
     Destaged(Result<(), FlowError>),
+    /// Runs of the index were merged, or need not be.
+    Tidied(Result<(), FlowError>),
     /// A checkpoint is durable.
     Checkpointed(Result<Box<Checkpointed>, FlowError>),
     /// Partial blocks of the entry being applied are whole now.

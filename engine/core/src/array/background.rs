@@ -1,4 +1,4 @@
-//! What runs beside the hot path: journal segments, destaging, checkpoints, merges of partly written blocks.
+//! What runs beside the hot path: journal segments, destaging, the index, checkpoints, merges of partly written blocks.
 //!
 //! - B1: at most one flow of each kind runs, so that each flow's result can be applied to the state it was started from.
 //! - B2: a checkpoint captures all pods in one step; what it trims is what it captured, never what came later.
@@ -28,6 +28,9 @@ use crate::task::{Finished, FlowError, Task, WaitsFor};
 pub(super) struct Background {
     preparing_segment: bool,
     destaging: bool,
+    tidying: bool,
+    /// Something was stored, moved or found dead since the index was last looked at.
+    index_changed: bool,
     checkpointing: Option<Capture>,
     /// Number of the newest checkpoint that was started.
     pub(super) started: u64,
@@ -68,6 +71,7 @@ impl Background {
     pub(super) fn is_idle(&self) -> bool {
         !self.preparing_segment
             && !self.destaging
+            && !self.tidying
             && self.checkpointing.is_none()
             && self.merging == 0
             && self.reserve.is_idle()
@@ -108,6 +112,7 @@ impl Array {
                 async move { Finished::Destaged(store.destage().await.map_err(FlowError::from)) },
             );
         }
+        self.tidy_index();
         self.collect(now);
         self.account(now);
         if self.background.checkpointing.is_none()
@@ -117,6 +122,20 @@ impl Array {
             self.start_checkpoint(now);
         }
         self.keep_layers();
+    }
+
+    fn tidy_index(&mut self) {
+        let background = &mut self.background;
+        if background.tidying || !background.retries.may_start(Kind::Index) {
+            return;
+        }
+        if std::mem::take(&mut background.index_changed) && self.store.is_index_untidy() {
+            background.tidying = true;
+            let store = self.store.clone();
+            self.run("index", async move {
+                Finished::Tidied(store.tidy_index().await.map(|_| ()).map_err(FlowError::from))
+            });
+        }
     }
 
     fn is_destage_due(&self) -> bool {
@@ -135,9 +154,17 @@ impl Array {
             Finished::Destaged(result) => {
                 self.background.destaging = false;
                 self.background.destage_stage.ends(now, result.is_ok());
+                self.background.index_changed = true;
                 self.note(now, Kind::Destage, result.err());
                 self.collection.review();
-                self.admission.review();
+                if self.lacks_space() {
+                    // Less may be hoped for now.
+                    self.admission.review();
+                }
+            }
+            Finished::Tidied(result) => {
+                (self.background.tidying, self.background.index_changed) = (false, true);
+                self.note(now, Kind::Index, result.err());
             }
             Finished::Checkpointed(Ok(done)) => self.checkpoint_done(now, *done),
             Finished::Checkpointed(Err(error)) => self.checkpoint_failed(now, error),
@@ -353,6 +380,7 @@ impl Array {
         self.journal.trim(capture.trim);
         self.commands_after_checkpoint(now, done.number);
         self.adopt_packed(done.packed);
+        self.background.index_changed = true;
         self.upkeep.want();
         self.collected_until(now, done.number);
         self.collection.review();

@@ -24,6 +24,7 @@ pub(super) enum Kind {
     Fold,
     Reserve,
     Collect,
+    Index,
 }
 
 /// See the module's text.
@@ -44,12 +45,13 @@ impl Kind {
             Kind::Fold => "fold",
             Kind::Reserve => "reserve",
             Kind::Collect => "collect",
+            Kind::Index => "index",
         }
     }
 
     /// Whether hosts depend on it: without room for it nothing more can be taken in.
     fn is_needed_for_writes(self) -> bool {
-        !matches!(self, Kind::Fold | Kind::Collect)
+        !matches!(self, Kind::Fold | Kind::Collect | Kind::Index)
     }
 }
 
