@@ -88,6 +88,10 @@ pub enum Input {
         /// The joiner.
         peer: ArrayId,
     },
+    /// Who is to hold the pod no more, this array or its peer (it is in the log by then; said again after a restart), or nobody.
+    Leave(Option<ArrayId>),
+    /// This array is the sole member, and the peer that left is forgotten (it is in the log by then).
+    ForgetPeer,
     /// At the survivor, after [`Effect::CatchUp`] and in the same session: rounds are short enough (or none was needed, because the
     /// entry after the joiner's end is still held): send the log after the joiner's position. To be said again after
     /// [`Effect::AnotherRound`] and in a new session. From here on, entries the joiner lacks are kept from trimming, within a bound.

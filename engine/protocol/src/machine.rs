@@ -17,6 +17,7 @@ mod forecast;
 mod join;
 mod journal;
 mod lease;
+mod leave;
 mod merge;
 mod moves;
 mod order;
@@ -30,7 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::api::{Alarm, Effect, Input, Serving, Setup, Status};
 use crate::durable::{HistoryItem, Learned, OutOfSync};
 use crate::entry::Entry;
-use crate::ids::{Incarnation, Index, MediatorId, Position, RequestId, Ticket, Time};
+use crate::ids::{ArrayId, Incarnation, Index, MediatorId, Position, RequestId, Ticket, Time};
 use crate::log::Log;
 
 pub use explain::{Decided, Decision, Why};
@@ -113,6 +114,8 @@ pub struct Machine {
     mediator_lost_since: Option<Time>,
     /// When an array was last pre-elected for that.
     elected_at: Option<Time>,
+    /// Who is to hold the pod no more.
+    leaving: Option<ArrayId>,
 
     // Requests of this array's hosts.
     pending: BTreeMap<RequestId, Pending>,
@@ -144,6 +147,8 @@ impl Machine {
             Input::SetPreference(preferred) => self.setup.preferred = preferred,
             Input::SetMediator(mediator) => self.setup.mediator = mediator,
             Input::Invite { peer } => self.invite(peer),
+            Input::Leave(leaver) => self.on_leave(leaver),
+            Input::ForgetPeer => self.forget_peer(now),
             Input::SuffixPossible { after } => self.on_suffix_possible(after),
             Input::Flipped(state) => self.on_flipped(now, *state),
             Input::Trim { through } => self.trim(through),
@@ -221,6 +226,7 @@ impl Machine {
         self.deadline = None;
         self.watch_session(now);
         self.eject_slow_peer(now);
+        self.part(now);
         self.settle_alone(now);
         self.advance_commit(now);
         self.go_on_alone(now);

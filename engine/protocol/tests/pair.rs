@@ -12,6 +12,7 @@ struct Tally {
     alone: [u64; 2],
     resynced: u64,
     pre_elected: u64,
+    leaving: u64,
 }
 
 fn run(seed: u64, tally: &mut Tally) {
@@ -46,8 +47,18 @@ fn run(seed: u64, tally: &mut Tally) {
     for _ in 0..3 {
         world.next_host();
     }
+    if seed % 7 == 3 {
+        // One is to leave, or the other, or after all neither.
+        let mut whims = Random::new(seed ^ 99);
+        for _ in 0..3 {
+            let leaver = [None, Some(0), Some(1)][whims.below(3) as usize];
+            world.after(whims.below(span), Event::Leave { leaver });
+        }
+        tally.leaving += 1;
+    }
     world.after(0, Event::Strike);
     world.run_for(span);
+    world.leave(None);
     world.end_faults();
     let settled = world.run_until(ms(12_000), |world| world.is_whole());
     assert!(settled, "both serve mirrored once the faults are over: {}", world.describe());
@@ -91,8 +102,8 @@ fn run_residue(residue: u64) {
         }
     }
     println!(
-        "acknowledged {} read {} alone {:?} resynced {} pre-elected for want of a mediator {}",
-        tally.acked, tally.reads, tally.alone, tally.resynced, tally.pre_elected
+        "acknowledged {} read {} alone {:?} resynced {} pre-elected for want of a mediator {}, leaving {}",
+        tally.acked, tally.reads, tally.alone, tally.resynced, tally.pre_elected, tally.leaving
     );
 }
 

@@ -24,8 +24,15 @@ const SEEDS: &str = "3000";
 const PATIENCE: Duration = Duration::from_secs(600);
 
 const RANDOM: &[&str] = &["pair"];
-const STORIES: &[&str] =
-    &["stories_elect", "stories_join", "stories_order", "stories_right", "forecast", "mediator"];
+const STORIES: &[&str] = &[
+    "stories_elect",
+    "stories_join",
+    "stories_leave",
+    "stories_order",
+    "stories_right",
+    "forecast",
+    "mediator",
+];
 
 fn main() -> ExitCode {
     match run() {

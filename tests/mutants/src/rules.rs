@@ -48,8 +48,8 @@ pub const MUTATIONS: &[Mutation] = &[
             ),
             (
                 "machine/alone.rs",
-                "        if now < self.promise {\n            let at = self.promise;\n            self.wake(now, at);\n            return;\n        }\n        if first",
-                "        if first",
+                "        if now < self.promise {\n            let at = self.promise;\n            self.wake(now, at);\n            return;\n        }\n        if self.setup.peer",
+                "        if self.setup.peer",
             ),
         ],
     },
@@ -195,6 +195,18 @@ pub const MUTATIONS: &[Mutation] = &[
             "machine/moves.rs",
             "configuration.members.is_pair() && session.peer_known == self.known && self.may_order(now)",
             "configuration.members.is_pair() && session.peer_known.0 > 0 && self.may_order(now)",
+        )],
+    },
+    Mutation {
+        name: "who stays ends the session before the right is its own",
+        edits: &[("machine/leave.rs", " && pair.right == Right::Array(me);", ";")],
+    },
+    Mutation {
+        name: "a pair that is to part hands the right back",
+        edits: &[(
+            "machine/moves.rs",
+            "            return self.give_to_stayer(now, &pair, stayer);\n",
+            "            let _ = stayer;\n",
         )],
     },
 ];

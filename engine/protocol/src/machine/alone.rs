@@ -8,7 +8,7 @@
 use crate::api::{Alarm, Effect};
 use crate::config::{Configuration, Entitlement, Epoch, Ground, Members, Right};
 use crate::durable::{DurableRecord, Learned};
-use crate::ids::{ConfigId, Index, MediatorId, RegisterId, Time};
+use crate::ids::{ConfigId, MediatorId, RegisterId, Time};
 use crate::machine::Machine;
 use crate::machine::session::Contact;
 use crate::mediator::{Answer, Ask, MediatorReply, MediatorRequest, Refusal, Statement};
@@ -247,7 +247,7 @@ impl Machine {
             self.wake(now, at);
             return;
         }
-        if first > Index(1) {
+        if self.setup.peer.is_some() {
             let committed = self.committed;
             self.emit(Effect::ForkFreeze { config: item.configuration.id, committed });
         }

@@ -102,7 +102,7 @@ impl Machine {
         Some(holder)
     }
 
-    fn elect(&mut self, now: Time, pair: &Configuration, holder: ArrayId) {
+    pub(super) fn elect(&mut self, now: Time, pair: &Configuration, holder: ArrayId) {
         assert!(pair.members.contains(holder), "the right goes to a member");
         self.mediator_lost_since = None;
         let id = ConfigId(self.draw());

@@ -4,7 +4,7 @@
 
 use crate::api::{Alarm, MediatorStatus, Serving};
 use crate::config::{Configuration, Entitlement, Epoch, Right};
-use crate::ids::{ArrayId, Index, Time};
+use crate::ids::{ArrayId, Chain, Index, Time};
 use crate::machine::Machine;
 use crate::machine::session::Contact;
 
@@ -177,7 +177,7 @@ impl Machine {
         let decided = |at: usize| {
             let item = &history[at];
             let before = at.checked_sub(1).map(|before| &history[before].configuration);
-            let founded = before.is_none() && item.first == Index(1);
+            let founded = before.is_none() && item.chain_before == Chain::EMPTY;
             let decided = match founded {
                 true => Decided::Founded(item.configuration.sequencer),
                 // The oldest are forgotten where there are very many.

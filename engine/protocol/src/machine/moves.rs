@@ -47,6 +47,9 @@ impl Machine {
             self.mediator_lost_since = None;
             return;
         };
+        if let Some(stayer) = self.stayer(&pair) {
+            return self.give_to_stayer(now, &pair, stayer);
+        }
         match pair.right {
             Right::Mediator { register, .. } => self.take_from_mediator(now, &pair, register),
             Right::Array(holder) => {
@@ -236,7 +239,8 @@ impl Machine {
                 && newest.members.is_pair()
                 && matches!(newest.right, Right::Array(_))
         });
-        same && self.is_member()
+        same && self.leaving.is_none()
+            && self.is_member()
             && statement.pod == self.setup.pod
             && Some(statement.mediator) == self.wanted_mediator()
     }

@@ -163,6 +163,7 @@ impl Machine {
         let may_tell = self.incarnation_durable && (self.awaited.is_empty() || self.is_settled_alone());
         let interval = self.setup.settings.hello;
         let incarnation = self.incarnation;
+        let parted = self.has_parted();
         let Contact::Opening(opening) = &mut self.contact else { return };
         let (nonce, echo) = (opening.nonce, opening.peer);
         // What was held back by the disk goes out as soon as the disk is done.
@@ -172,7 +173,7 @@ impl Machine {
             self.wake(now, at);
             return;
         }
-        if self.setup.peer.is_none() {
+        if self.setup.peer.is_none() || parted {
             return;
         }
         opening.next_send = now + interval;

@@ -18,7 +18,11 @@ use crate::settings::WINDOW_BYTES;
 impl Machine {
     /// A new pod, this array its sole member. The first configuration entry comes out as an effect.
     pub fn found(setup: Setup, now: Time) -> Machine {
-        let mut machine = Machine::empty(setup, DurableState::default(), now);
+        Machine::found_after(setup, Position::default(), now)
+    }
+
+    fn found_after(setup: Setup, base: Position, now: Time) -> Machine {
+        let mut machine = Machine::empty(setup, DurableState { base, ..DurableState::default() }, now);
         machine.promise = now;
         machine.begin_incarnation(now);
         let id = ConfigId(machine.draw());
@@ -36,6 +40,12 @@ impl Machine {
         );
         machine.advance(now);
         machine
+    }
+
+    /// A pod of its own that begins with what another left behind, which stood at `at`: its log goes on from there, and nothing
+    /// of the other's is in it.
+    pub fn found_at(setup: Setup, at: Index, now: Time) -> Machine {
+        Machine::found_after(setup, Position { index: at, ..Position::default() }, now)
     }
 
     /// A copy that is to be filled: out of sync and empty.
@@ -134,6 +144,7 @@ impl Machine {
             hand_back_at: now,
             mediator_lost_since: None,
             elected_at: None,
+            leaving: None,
             pending: BTreeMap::new(),
             unsent: VecDeque::new(),
             ordered: BTreeMap::new(),

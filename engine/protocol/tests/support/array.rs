@@ -364,6 +364,16 @@ impl World {
         (state, entries)
     }
 
+    /// Both arrays have it in their logs that one is to leave, or none.
+    pub fn leave(&mut self, leaver: Option<usize>) {
+        self.leaving = leaver.map(|leaver| IDS[leaver]);
+        for array in 0..2 {
+            if self.arrays[array].machine.is_some() {
+                self.step(array, Input::Leave(self.leaving));
+            }
+        }
+    }
+
     pub fn restart(&mut self, array: usize) {
         assert!(self.arrays[array].machine.is_none());
         let (state, entries) = self.rebuild(array);
@@ -374,6 +384,7 @@ impl World {
             Machine::restart(setup, state, entries, now).expect("what was written can be restarted");
         self.arrays[array].machine = Some(machine);
         self.drain(array);
+        self.step(array, Input::Leave(self.leaving));
         if self.net.open == [true; 2] {
             self.connect();
         }

@@ -48,6 +48,7 @@ pub enum Event {
     Checkpoint { array: usize },
     Host { array: usize, read: bool },
     Restart { array: usize },
+    Leave { leaver: Option<usize> },
     Thaw { array: usize },
     Unstall { array: usize },
     Heal { what: Fault },
@@ -81,6 +82,8 @@ pub struct World {
     next_session: u64,
     pub oracle: Oracle,
     pub preferred: Option<ArrayId>,
+    /// Who is to hold the pod no more: in the log by now, so also said after a restart.
+    pub leaving: Option<ArrayId>,
     pub next_op: u64,
     /// Random faults are struck until then.
     pub faults_until: u64,
@@ -123,6 +126,7 @@ impl World {
             next_session: 0,
             oracle: Oracle::new(),
             preferred: None,
+            leaving: None,
             next_op: 0,
             faults_until: 0,
             hosts: false,
@@ -321,6 +325,7 @@ impl World {
                     self.restart(array);
                 }
             }
+            Event::Leave { leaver } => self.leave(leaver),
             Event::Thaw { .. } => {}
             Event::Heal { what } => self.heal(what),
             Event::Strike => self.strike(),
