@@ -107,6 +107,18 @@ fn run_residue(residue: u64) {
     );
 }
 
+/// Seeds that once failed, with what they showed; each stays here.
+const REGRESSIONS: &[u64] = &[
+    // What a joiner flipped to lay within its log, of which only a part was durable when it said so: nothing was sent to it ever after.
+    103_708,
+];
+
+#[test]
+fn seeds_that_once_failed_pass() {
+    let mut tally = Tally::default();
+    REGRESSIONS.iter().for_each(|seed| run(*seed, &mut tally));
+}
+
 #[test]
 fn a_pair_survives_random_faults_with_an_unruly_link() {
     run_residue(0);

@@ -45,6 +45,12 @@ impl Machine {
         }
     }
 
+    /// Whether the log after the joiner's end may go out: it has said, in READY or since, that its log has got there.
+    pub(super) fn sends_suffix(&self) -> bool {
+        let session = self.session().filter(|session| session.peer_ready.is_some());
+        session.and_then(|session| session.suffix).is_some_and(|after| self.peer_durable >= after)
+    }
+
     /// The last entry that a joiner has; what follows is still needed as log.
     pub(super) fn needed_by_joiner(&self) -> Option<Index> {
         let session = self.session()?;
@@ -70,7 +76,7 @@ impl Machine {
         // All that may go has gone, and what is not yet reported is a bounded part of the window: hosts wait for it hardly longer
         // than for the round trip of their own writes.
         let lag = self.log.end().index.0.saturating_sub(self.peer_durable.0);
-        let level = session.sends_suffix() && session.sent >= self.committed && lag <= JOIN_LAG_ENTRIES;
+        let level = self.sends_suffix() && session.sent >= self.committed && lag <= JOIN_LAG_ENTRIES;
         let Some(item) = self.log.newest() else { return };
         let holds_survivor = self.peer_durable >= item.first;
         if !fit || !level || !holds_survivor || !self.is_alone(now) {

@@ -133,9 +133,7 @@ impl Machine {
         let (committed, end, peer_durable) = (self.committed, self.log.end().index, self.peer_durable);
         loop {
             let Some(session) = self.session() else { return };
-            if session.ready_after.is_some()
-                || session.peer_ready.is_none()
-                || (sole && !session.sends_suffix())
+            if session.ready_after.is_some() || session.peer_ready.is_none() || (sole && !self.sends_suffix())
             {
                 return;
             }

@@ -105,13 +105,6 @@ pub(super) enum Loss {
     Broken,
 }
 
-impl Session {
-    /// Whether the log after the joiner's end may go out.
-    pub(super) fn sends_suffix(&self) -> bool {
-        self.suffix.zip(self.peer_ready).is_some_and(|(after, (_, end))| end.index >= after)
-    }
-}
-
 impl Machine {
     pub(super) fn on_link_up(&mut self, now: Time) {
         self.lose_session(now, Loss::Broken);
