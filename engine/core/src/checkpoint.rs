@@ -71,6 +71,8 @@ pub struct PodDraft {
     pub state: DurableState,
     /// Index that `image` stands at.
     pub applied: Index,
+    /// Journal records before this are of another copy of the pod, that this array held earlier.
+    pub since: Lsn,
     /// Content.
     pub image: PodImage,
     /// The fork freeze, if one is held.
@@ -326,7 +328,14 @@ mod tests {
             array: ArrayId([1; 16]),
             next_layer: 1000,
             journal_from: Lsn(1),
-            pods: vec![PodDraft { id: PodId([1; 16]), state, applied: Index(0), image, fork: None }],
+            pods: vec![PodDraft {
+                id: PodId([1; 16]),
+                state,
+                applied: Index(0),
+                since: Lsn(1),
+                image,
+                fork: None,
+            }],
             places: Arc::new(before.map_or_else(LayerPlaces::new, |written| written.places.clone())),
             run_bytes: before.map_or_else(RunBytes::new, |written| written.run_bytes.clone()),
         }

@@ -275,6 +275,15 @@ pub enum Command {
         /// The joiner.
         peer: ArrayId,
     },
+    /// Takes a stretched pod from one of its arrays.
+    Unstretch {
+        /// The pod.
+        pod: PodId,
+        /// The array that is to hold it no more: this one or the other.
+        from: ArrayId,
+        /// Also if the other array is not heard, so that nobody knows what it does with its copy until it is back.
+        with_unknown: bool,
+    },
 }
 
 /// The result of a management request.
@@ -397,6 +406,19 @@ pub enum ManageError {
     /// The pod is stretched already.
     #[error("the pod is stretched to another array already")]
     StretchedAlready,
+    /// The other array is not heard.
+    #[error(
+        "the other array is not connected, so its copy would stay as it is until it is back; use --with-unknown if that is meant"
+    )]
+    PeerUnknown,
+    /// The other array does not hold everything.
+    #[error(
+        "the other array does not hold everything yet, so the pod cannot be taken from this one; wait until both are online"
+    )]
+    NotMirrored,
+    /// The pod is at one array.
+    #[error("the pod is not stretched")]
+    NotStretched,
     /// The array named is not one of the pod's arrays.
     #[error("that array does not hold the pod")]
     NotAMember,

@@ -82,7 +82,7 @@ fn entry(body: Body) -> Entry {
     }
 }
 
-fn operations() -> [Operation; 26] {
+fn operations() -> [Operation; 28] {
     let volume = VolumeId(9);
     let snapshot = SnapshotId { volume, taken_at: 10 };
     let payload = Payload { form: Form::Lz4, raw_len: 4096, bytes: Bytes::from_static(b"lz4") };
@@ -147,6 +147,8 @@ fn operations() -> [Operation; 26] {
             left_ms: 0x99,
         })),
         Operation::Manage(Manage::MoveEnd { by: Index(0x66), stays: true }),
+        Operation::Manage(Manage::Leave(B)),
+        Operation::Manage(Manage::Left(B)),
     ]
 }
 
@@ -210,6 +212,7 @@ fn image() -> (PodImage, Arc<Layer>) {
         snapshots: BTreeMap::from([(snapshot, Snapshot::new(name("s1"), 1 << 20))]),
         preferred: Some(B),
         peer: Some((A, B)),
+        leaving: Some(B),
         counted_from: Index(0x66),
         eradication_delay_ms: 0x77,
         quota_bytes: Some(1 << 30),
@@ -251,7 +254,7 @@ fn small_manifest() -> (Manifest, Arc<Layer>) {
         journal_from: Lsn(0x33),
         store: Bytes::from_static(b"state of the store"),
         places: BTreeMap::from([(LayerId(5), LayerPlace { run: 7, offset: 0x40, length: 0x50 })]),
-        pods: vec![PodDraft { id: POD, state, applied: Index(4), image, fork: Some(fork) }],
+        pods: vec![PodDraft { id: POD, state, applied: Index(4), since: Lsn(0x21), image, fork: Some(fork) }],
     };
     (manifest, layer)
 }
@@ -287,6 +290,7 @@ fn frames_between_cores_have_the_documented_bytes() {
         SyncFrame::Protocol(POD, Bytes::from_static(b"head"), Bytes::from_static(b"attachment")),
         SyncFrame::Invite(POD, name("pod1")),
         SyncFrame::InviteAnswer(POD, true),
+        SyncFrame::NotMember(POD),
     ];
     for (frame, golden) in frames.into_iter().zip(SYNC_FRAMES) {
         assert_eq!(hex(&frame.encode()), golden);
@@ -308,7 +312,7 @@ fn touched_blocks_have_the_documented_bytes() {
 
 /// Descriptor and attachment.
 #[rustfmt::skip]
-const OPERATIONS: [(&str, &str); 26] = [
+const OPERATIONS: [(&str, &str); 28] = [
     // write: a partial piece, a compressed data piece, a zero piece
     ("010900000000000000000e000000000000002200000000000002(512 x 11)01777777777777777777777777777777777777777777777777777777777777777700", "0103006c7a34"),
     // zero
@@ -358,6 +362,10 @@ const OPERATIONS: [(&str, &str); 26] = [
     ("030f0900000000000000cccccccccccccccccccccccccccccccc", ""),
     ("0310cccccccccccccccccccccccccccccccc66000000000000006700000000000000090000000000000004000000766f6c310000100000000000880000000000000000001000000000009900000000000000", ""),
     ("0311660000000000000001", ""),
+    // leave
+    ("0312b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2", ""),
+    // left
+    ("0313b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2", ""),
 ];
 
 #[rustfmt::skip]
@@ -385,21 +393,22 @@ const JOURNAL_RECORDS: [&str; 10] = [
 ];
 
 #[rustfmt::skip]
-const SYNC_FRAMES: [&str; 3] = [
+const SYNC_FRAMES: [&str; 4] = [
     "00cccccccccccccccccccccccccccccccc04000000686561646174746163686d656e74",
     "01cccccccccccccccccccccccccccccccc04000000706f6431",
     "02cccccccccccccccccccccccccccccccc01",
+    "03cccccccccccccccccccccccccccccccc",
 ];
 
 const TOUCHED: &str = "050000000000000001000000020000000000000002000000000000000300000000000000";
 
 /// Field by field.
 #[rustfmt::skip]
-const MANIFEST: [&str; 35] = [
+const MANIFEST: [&str; 37] = [
     // magic
     "4d504f444d414e49",
     // version
-    "0400",
+    "0500",
     // array
     "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",
     // number
@@ -434,6 +443,8 @@ const MANIFEST: [&str; 35] = [
     "5500000000000000",
     // applied
     "0400000000000000",
+    // records before are another copy's
+    "2100000000000000",
     // name
     "04000000706f6431",
     // volumes: one with limits, destroyed, with its last snapshot
@@ -444,6 +455,8 @@ const MANIFEST: [&str; 35] = [
     "01b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
     // pair
     "01a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
+    // who leaves
+    "01b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
     // counted from, eradication delay
     "66000000000000007700000000000000",
     // quota, not destroyed
@@ -461,9 +474,9 @@ const MANIFEST: [&str; 35] = [
     // position
     "dddddddddddddddddddddddddddddddd0400000000000000eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee",
     // its namespace
-    "04000000706f6431000000000000000000000000000000000000005c26050000000000000000000000",
+    "04000000706f643100000000000000000000000000000000000000005c26050000000000000000000000",
     // touched
     "01050000000000000001000000020000000000000002000000000000000300000000000000",
     // check
-    "c7bfc3bd",
+    "8deb2f5b",
 ];

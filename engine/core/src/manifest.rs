@@ -20,7 +20,7 @@ use crate::pod::ForkPoint;
 use crate::transfer::Touched;
 
 const MAGIC: [u8; 8] = *b"MPODMANI";
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 /// Checkpoints and layers are numbered below this, so that the number after one that was read never wraps.
 const NUMBER_MAX: u64 = 1 << 62;
 
@@ -161,6 +161,7 @@ fn encode_pod(pod: &PodDraft, out: &mut BytesMut) {
     out.put_slice(&pod.id.0);
     put_blob(out, &pod.state.encode());
     out.put_u64_le(pod.applied.0);
+    out.put_u64_le(pod.since.0);
     encode_image(&pod.image, out);
     put_option(out, pod.fork.as_ref(), |out, fork| {
         out.put_slice(&fork.config.0);
@@ -175,6 +176,7 @@ fn decode_pod(reader: &mut Reader, layers: &BTreeMap<LayerId, Arc<Layer>>) -> Re
     let state =
         DurableState::decode(reader.blob()?).map_err(|_| DecodeError::Part { part: "protocol state" })?;
     let applied = Index(reader.u64()?);
+    let since = Lsn(reader.u64()?);
     let image = decode_image(reader, layers)?;
     let fork = reader.option(|reader| {
         Ok(ForkPoint {
@@ -184,7 +186,7 @@ fn decode_pod(reader: &mut Reader, layers: &BTreeMap<LayerId, Arc<Layer>>) -> Re
             touched: reader.option(Touched::decode)?,
         })
     })?;
-    Ok(PodDraft { id, state, applied, image, fork })
+    Ok(PodDraft { id, state, applied, since, image, fork })
 }
 
 /// Appends a position's bytes.

@@ -136,6 +136,8 @@ pub struct Namespace {
     pub preferred: Option<ArrayId>,
     /// The other array, once the pod is being stretched.
     pub peer: Option<(ArrayId, ArrayId)>,
+    /// The array of the two that is to hold the pod no more.
+    pub leaving: Option<ArrayId>,
     /// The entry from which the next one that counts has to count: the last that did, or that began to.
     pub counted_from: Index,
     /// How long what is destroyed from now on can be recovered, in milliseconds.
@@ -159,6 +161,7 @@ impl Namespace {
             snapshots: BTreeMap::new(),
             preferred: None,
             peer: None,
+            leaving: None,
             counted_from: Index(0),
             eradication_delay_ms: ERADICATION_DELAY_MS,
             quota_bytes: None,
@@ -264,6 +267,7 @@ impl Namespace {
             out.put_slice(&one.0);
             out.put_slice(&other.0);
         });
+        put_option(out, self.leaving, |out, id| out.put_slice(&id.0));
         out.put_u64_le(self.counted_from.0);
         out.put_u64_le(self.eradication_delay_ms);
         put_option(out, self.quota_bytes, |out, bytes| out.put_u64_le(bytes));
@@ -306,6 +310,7 @@ impl Namespace {
         }
         namespace.preferred = reader.option(|reader| Ok(ArrayId(reader.array()?)))?;
         namespace.peer = reader.option(|reader| Ok((ArrayId(reader.array()?), ArrayId(reader.array()?))))?;
+        namespace.leaving = reader.option(|reader| Ok(ArrayId(reader.array()?)))?;
         namespace.counted_from = Index(reader.u64()?);
         namespace.eradication_delay_ms = reader.u64()?;
         namespace.quota_bytes = reader.option(Reader::u64)?;

@@ -18,6 +18,8 @@ pub enum SyncFrame {
     Invite(PodId, Name),
     /// The answer: whether the invited array holds the pod now.
     InviteAnswer(PodId, bool),
+    /// Whoever sends this holds the pod without the array it is sent to, or not at all.
+    NotMember(PodId),
 }
 
 impl SyncFrame {
@@ -49,6 +51,10 @@ impl SyncFrame {
                 out.put_slice(&pod.0);
                 out.put_u8(u8::from(*accepted));
             }
+            SyncFrame::NotMember(pod) => {
+                out.put_u8(3);
+                out.put_slice(&pod.0);
+            }
         }
         out.freeze()
     }
@@ -69,6 +75,7 @@ impl SyncFrame {
                 1 => SyncFrame::InviteAnswer(pod, true),
                 _ => return Err(DecodeError::Value { field: "answer" }),
             },
+            3 => SyncFrame::NotMember(pod),
             _ => return Err(DecodeError::Value { field: "frame kind" }),
         };
         reader.end()?;

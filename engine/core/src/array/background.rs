@@ -405,7 +405,14 @@ impl crate::pod::Pod {
     fn draft(&mut self, keeps_for_joiner: bool) -> PodDraft {
         let state = self.machine.durable_state(self.applied, keeps_for_joiner);
         let image = self.freeze();
-        PodDraft { id: self.id, state, applied: self.applied, image, fork: self.fork.clone() }
+        PodDraft {
+            id: self.id,
+            state,
+            applied: self.applied,
+            since: self.since,
+            image,
+            fork: self.fork.clone(),
+        }
     }
 
     /// The pod as it will be after the flip under way; if the machine does not want it any more, whom to tell.
@@ -414,7 +421,7 @@ impl crate::pod::Pod {
         match self.machine.state_after_flip(flipping.to) {
             Some(state) => {
                 let (image, applied) = (flipping.image.clone(), flipping.to.index);
-                let draft = PodDraft { id: self.id, state, applied, image, fork: None };
+                let draft = PodDraft { id: self.id, state, applied, since: self.since, image, fork: None };
                 Some(Ok((Flipping::clone(flipping), draft)))
             }
             None => {

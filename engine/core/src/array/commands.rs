@@ -5,10 +5,13 @@
 //! Change    ─► Submit ─► answered when applied
 //! Destroy   ─► Submit, with the pod's delay noted ─► answered when applied
 //! Freeze    ─► answered when what was acknowledged before is applied; nothing is written
+//! Unstretch ─► Submit ─► answered when applied; what follows: part.rs
 //! Stretch   ─► Invite frame ─► joiner: Machine::invited, checkpoint ─► InviteAnswer ─► INVITE entry ─► answered when applied
 //! ```
 
-use metropod_protocol::{ArrayId, Input as MachineInput, Machine, PodId, Position, RequestId, Serving, Time};
+use metropod_protocol::{
+    ArrayId, Index, Input as MachineInput, Machine, PodId, Position, RequestId, Serving, Time,
+};
 
 use super::Array;
 use crate::door::{Channel, Command, Effect, HostError, ManageError, Managed};
@@ -25,13 +28,15 @@ pub(super) enum Then {
     Answer(RequestId, Managed),
     /// The invited pod is durable here: tell the host.
     AcceptInvite(ArrayId, PodId),
+    /// Nothing of the copy of the pod that was here before is left: the invitation is looked at.
+    Invited(ArrayId, PodId, Name),
 }
 
 /// Management requests under way.
 #[derive(Default)]
 pub(super) struct Pending {
     after_checkpoint: Vec<(u64, Then)>,
-    stretches: Vec<(RequestId, PodId, ArrayId)>,
+    pub(super) stretches: Vec<(RequestId, PodId, ArrayId)>,
     /// Pods being made, and who waits for them.
     births: Vec<(RequestId, PodId)>,
 }
@@ -51,6 +56,9 @@ impl Array {
             Command::Move { pod, volume, to } => self.move_volume(now, request, pod, volume, to),
             Command::Freeze { pod, contents } => self.freeze(now, request, pod, contents),
             Command::Stretch { pod, peer } => self.stretch(request, pod, peer),
+            Command::Unstretch { pod, from, with_unknown } => {
+                self.unstretch(now, request, pod, from, with_unknown)
+            }
         };
         if let Err(error) = answer {
             self.managed(request, Err(error));
@@ -73,6 +81,7 @@ impl Array {
             match then {
                 Then::Answer(request, managed) => self.managed(request, Ok(managed)),
                 Then::AcceptInvite(host, pod) => self.accept_invite(now, host, pod),
+                Then::Invited(host, pod, name) => self.invited(now, host, pod, name),
             }
         }
     }
@@ -136,7 +145,14 @@ impl Array {
         Ok(())
     }
 
-    fn submit_manage(&mut self, now: Time, request: RequestId, pod: PodId, waiting: Waiting, change: Manage) {
+    pub(super) fn submit_manage(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        pod: PodId,
+        waiting: Waiting,
+        change: Manage,
+    ) {
         let Some(found) = self.pods.get_mut(&pod) else { return };
         found.waiting.insert(request, waiting);
         let (descriptor, attachment) = Operation::Manage(change).encode();
@@ -174,7 +190,17 @@ impl Array {
     /// An eradicated pod: nobody waits for it any more, and the next checkpoint does without it. Until that is durable a
     /// restart finds pod and entry again, so who asked is answered only then.
     pub(super) fn forget_pod(&mut self, pod: PodId, asked: Option<RequestId>) {
-        let Some(mut found) = self.pods.remove(&pod) else { return };
+        let Some(found) = self.pods.remove(&pod) else { return };
+        self.dismiss(found);
+        let number = self.background.want_checkpoint();
+        if let Some(request) = asked {
+            self.commands.after_checkpoint(number, Then::Answer(request, Managed::Done));
+        }
+    }
+
+    /// Ends everything that goes on for a pod that is here no more.
+    pub(super) fn dismiss(&mut self, mut found: Pod) {
+        let pod = found.id;
         self.windows.note(pod, None, 0);
         self.meters.review();
         self.admission.review();
@@ -197,10 +223,6 @@ impl Array {
             drop(rest);
             Finished::Turn
         });
-        let number = self.background.want_checkpoint();
-        if let Some(request) = asked {
-            self.commands.after_checkpoint(number, Then::Answer(request, Managed::Done));
-        }
         self.effects.push_back(Effect::StatusChanged { pod });
     }
 
@@ -219,6 +241,7 @@ impl Array {
         }
         let invite = SyncFrame::Invite(pod, found.namespace.name.clone());
         self.commands.stretches.push((request, pod, peer));
+        self.parting.invites(pod, peer);
         self.send_frame(peer, &invite);
         Ok(())
     }
@@ -232,11 +255,13 @@ impl Array {
         let answered: Vec<(RequestId, PodId, ArrayId)> = answered;
         for (request, pod, joiner) in answered {
             if !accepted {
+                self.parting.invites_no_more(pod);
                 self.managed(request, Err(ManageError::NameClash));
                 continue;
             }
             let invite = Manage::Invite { host: self.config.me, joiner };
             if let Err(error) = self.submit_change(now, request, pod, invite) {
+                self.parting.invites_no_more(pod);
                 self.managed(request, Err(error));
             }
         }
@@ -249,7 +274,8 @@ impl Array {
             .partition(|(_, _, joiner)| *joiner == peer);
         self.commands.stretches = waiting;
         let failed: Vec<(RequestId, PodId, ArrayId)> = failed;
-        for (request, _, _) in failed {
+        for (request, pod, _) in failed {
+            self.parting.invites_no_more(pod);
             self.managed(request, Err(ManageError::NotConnected));
         }
     }
@@ -262,6 +288,9 @@ impl Array {
             }
             let known = found.peer() == Some(host);
             return self.send_frame(host, &SyncFrame::InviteAnswer(pod, known));
+        }
+        if let Some(number) = self.parting.gone_with(pod, self.background.done) {
+            return self.commands.after_checkpoint(number, Then::Invited(host, pod, name));
         }
         if self.pod_named(&name).is_some() {
             return self.send_frame(host, &SyncFrame::InviteAnswer(pod, false));
@@ -284,10 +313,22 @@ impl Array {
     /// Adds a pod; gives the checkpoint that makes it durable.
     fn add_pod(&mut self, now: Time, id: PodId, machine: Machine, namespace: Namespace) -> u64 {
         let image = PodImage { namespace, volumes: Default::default(), snapshots: Default::default() };
-        let applied = Position::default().index;
+        self.add_pod_with(now, id, machine, image, Position::default().index)
+    }
+
+    /// The same with content, which stands at `applied`.
+    pub(super) fn add_pod_with(
+        &mut self,
+        now: Time,
+        id: PodId,
+        machine: Machine,
+        image: PodImage,
+        applied: Index,
+    ) -> u64 {
+        let since = self.journal.next_lsn();
         let me = self.config.me;
         let layer_ids = self.layer_ids.clone();
-        let mut pod = Pod::new(Parts { id, me, layer_ids, machine, image, applied, fork: None });
+        let mut pod = Pod::new(Parts { id, me, layer_ids, machine, image, applied, since, fork: None });
         let number = self.background.want_checkpoint();
         pod.born_with = Some(number);
         self.pods.insert(id, pod);

@@ -35,6 +35,7 @@ impl Array {
             self.release(now);
             self.admit(now);
             self.answer_births(now);
+            self.review_parting(now);
             self.review_moves(now);
             if self.touched.is_empty() {
                 break;
@@ -323,12 +324,18 @@ impl Array {
         let preferred = found.namespace.preferred;
         // An invitation is news once: a link that is up already must not be said to be up again, it would end the session.
         let invited = found.invites().filter(|_| found.machine.setup().peer.is_none());
+        let (leaving, forgets) =
+            (found.namespace.leaving, found.peer().is_none() && found.machine.setup().peer.is_some());
         self.step_pod(now, pod, MachineInput::SetPreference(preferred));
         if let Some(peer) = invited {
             self.step_pod(now, pod, MachineInput::Invite { peer });
             if self.is_linked(peer, Channel::Sync) {
                 self.step_pod(now, pod, MachineInput::LinkUp);
             }
+        }
+        self.note_leaving(now, pod, leaving);
+        if forgets {
+            self.forget_peer(now, pod);
         }
     }
 }

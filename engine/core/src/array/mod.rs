@@ -24,6 +24,7 @@ mod limits;
 mod moves;
 mod open;
 mod pacing;
+mod part;
 mod peers;
 mod requests;
 mod reserve;
@@ -119,6 +120,7 @@ pub struct Array {
     run_bytes: RunBytes,
     commands: commands::Pending,
     moves: moves::Moves,
+    parting: part::Parting,
     poisoned: Option<MediaError>,
     next_round: u64,
     closing: Closing,

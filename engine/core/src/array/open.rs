@@ -141,6 +141,8 @@ struct Found {
 struct Replaying {
     replay: Replay,
     applied: Index,
+    /// Earlier records are another copy's.
+    since: Lsn,
     lsns: Vec<(Index, Lsn)>,
     freeze: Option<(metropod_protocol::ConfigId, Index)>,
 }
@@ -164,7 +166,8 @@ impl Array {
             .iter()
             .map(|pod| {
                 let replay = Replay::new(pod.state.clone());
-                (pod.id, Replaying { replay, applied: pod.applied, lsns: Vec::new(), freeze: None })
+                let (applied, since) = (pod.applied, pod.since);
+                (pod.id, Replaying { replay, applied, since, lsns: Vec::new(), freeze: None })
             })
             .collect();
         let mut failed = None;
@@ -208,6 +211,7 @@ impl Array {
             layer_places: Arc::new(found.places),
             commands: Pending::default(),
             moves: super::moves::Moves::default(),
+            parting: super::part::Parting::default(),
             poisoned: None,
             next_round: first_round(&config.seed),
             closing: Closing::default(),
@@ -252,6 +256,7 @@ impl Array {
             machine,
             image: draft.image,
             applied: draft.applied,
+            since: draft.since,
             fork: draft.fork,
         });
         pod.unapplied = unapplied;
@@ -265,9 +270,10 @@ impl Array {
             *index >= pod.applied && pod.fork.as_ref().is_none_or(|fork| fork.config != *config)
         });
         pod.review_chores(now);
-        let id = pod.id;
+        let (id, leaving) = (pod.id, pod.namespace.leaving);
         self.touched.insert(id);
         self.pods.insert(id, pod);
+        self.note_leaving(now, id, leaving);
         self.resume_move(id);
         Ok(())
     }
@@ -285,7 +291,9 @@ fn replay_record(
     lsn: Lsn,
     record: &Record,
 ) -> Result<(), DecodeError> {
-    let Some(pod) = pods.get_mut(&PodId(record.stream.0)) else { return Ok(()) };
+    let Some(pod) = pods.get_mut(&PodId(record.stream.0)).filter(|pod| lsn >= pod.since) else {
+        return Ok(());
+    };
     match JournalRecord::decode(record)? {
         JournalRecord::Entry { entry, .. } => {
             pod.lsns.push((entry.index, lsn));

@@ -68,6 +68,7 @@ impl Array {
                 }
                 Ok(SyncFrame::Invite(pod, name)) => self.invited(now, peer, pod, name),
                 Ok(SyncFrame::InviteAnswer(pod, accepted)) => self.invite_answered(now, peer, pod, accepted),
+                Ok(SyncFrame::NotMember(pod)) => self.not_a_member(now, peer, pod),
                 Err(_) => self.bad_frame(peer, channel),
             },
             Channel::Bulk => match decode_bulk(payload) {
@@ -79,7 +80,7 @@ impl Array {
 
     fn protocol_frame(&mut self, now: Time, peer: ArrayId, pod: PodId, head: Bytes, attachment: Bytes) {
         if self.pods.get(&pod).and_then(|found| found.peer()) != Some(peer) {
-            return;
+            return self.tell_stranger(peer, pod);
         }
         match Message::decode(head, attachment) {
             Ok(message) => self.step_pod(now, pod, MachineInput::Receive(message)),

@@ -113,6 +113,10 @@ pub enum Manage {
     },
     /// A volume of another pod of the array comes.
     MoveIn(Arrival),
+    /// One array of the two is to hold the pod no more.
+    Leave(ArrayId),
+    /// It holds the pod no more: the other, alone, says so.
+    Left(ArrayId),
     /// The move that the entry `by` of this pod began has ended.
     MoveEnd {
         /// The entry.
@@ -261,6 +265,14 @@ impl Manage {
                 out.put_u64_le(by.0);
                 out.put_u8(u8::from(*stays));
             }
+            Manage::Leave(array) => {
+                out.put_u8(18);
+                out.put_slice(&array.0);
+            }
+            Manage::Left(array) => {
+                out.put_u8(19);
+                out.put_slice(&array.0);
+            }
         }
     }
 
@@ -316,6 +328,8 @@ impl Manage {
                 left_ms: reader.u64()?,
             }),
             17 => Manage::MoveEnd { by: Index(reader.u64()?), stays: reader.flag()? },
+            18 => Manage::Leave(ArrayId(reader.array()?)),
+            19 => Manage::Left(ArrayId(reader.array()?)),
             _ => return Err(DecodeError::Value { field: "management operation" }),
         })
     }

@@ -71,6 +71,21 @@ impl Pod {
             Manage::MoveOut { volume, to } => self.move_out(index, volume, to),
             Manage::MoveIn(arrival) => self.move_in(index, arrival),
             Manage::MoveEnd { by, stays } => self.move_end(by, stays),
+            Manage::Leave(leaver) => match self.namespace.peer {
+                Some((one, other)) if leaver == one || leaver == other => {
+                    self.namespace.leaving = Some(leaver);
+                    Ok(Managed::Done)
+                }
+                _ => Err(ManageError::NotAMember),
+            },
+            Manage::Left(leaver) => {
+                // Somebody may have changed his mind meanwhile.
+                if self.namespace.leaving == Some(leaver) {
+                    (self.namespace.peer, self.namespace.leaving) = (None, None);
+                    self.namespace.preferred = None;
+                }
+                Ok(Managed::Done)
+            }
         }
     }
 

@@ -141,6 +141,10 @@ pub struct Pod {
     pub(crate) round_retry_at: Option<Time>,
     /// Being made: no manifest before this checkpoint names it, so nothing may be promised in its name.
     pub(crate) born_with: Option<u64>,
+    /// Journal records before this are of another copy of the pod, that this array held earlier.
+    pub(crate) since: Lsn,
+    /// At the one that stays: the entry that says that the other left, if it is under way.
+    pub(crate) parting: Option<RequestId>,
     /// The namespace changed: machine and chores have to be told.
     pub(crate) changed: bool,
     /// Content was let go of that no write replaced: there may be much garbage at once.
@@ -162,6 +166,7 @@ pub(crate) struct Parts {
     pub machine: Machine,
     pub image: PodImage,
     pub applied: Index,
+    pub since: Lsn,
     pub fork: Option<ForkPoint>,
 }
 
@@ -197,6 +202,8 @@ impl Pod {
             begin: None,
             round_retry_at: None,
             born_with: None,
+            since: parts.since,
+            parting: None,
             changed: false,
             dropped_content: false,
             chores: chores::Chores::default(),

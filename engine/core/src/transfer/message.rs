@@ -13,7 +13,7 @@ use super::{BATCH_ENTRIES_MAX, BLOCK_BYTES, FRAME_BYTES_MAX};
 use crate::codec::{DecodeError, Reader, put_count};
 
 /// Version of the messages (format).
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 /// Longest encoding of one entry, in bytes.
 pub(super) const ENTRY_BYTES_MAX: usize = VARINT_BYTES_MAX + 32;

@@ -13,7 +13,8 @@
 //! - P3: alone, it opens no session with the one that left: nothing more is sent there.
 //! - P4: the right goes nowhere else meanwhile: it is not handed back.
 
-use crate::config::{Configuration, Right};
+use crate::api::Serving;
+use crate::config::{Configuration, Entitlement, Right};
 use crate::ids::{ArrayId, Time};
 use crate::machine::Machine;
 use crate::machine::session::{Contact, Loss};
@@ -76,6 +77,16 @@ impl Machine {
     /// what it found is none of these.
     pub fn is_left_out(&self) -> bool {
         self.stopped.is_none() && (self.out_of_sync.is_some() || self.off)
+    }
+
+    /// Whether this copy serves only if its peer lets it, which is not in session: besides one that is left out, one that has
+    /// given the right away, as far as it knows.
+    pub fn depends_on_peer(&self, now: Time) -> bool {
+        let gave = self.stopped.is_none()
+            && self.session().is_none()
+            && self.entitlement() == Entitlement::None
+            && self.serving(now) != Serving::Yes;
+        gave || self.is_left_out()
     }
 
     /// Whether this array is the sole member and serves.

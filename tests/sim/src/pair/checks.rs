@@ -206,7 +206,7 @@ impl Pair {
     }
 
     /// Canonical digests of every volume and snapshot.
-    fn digests(&self, site: usize, pod: PodId) -> Vec<Digest> {
+    pub(super) fn digests(&self, site: usize, pod: PodId) -> Vec<Digest> {
         let Some(array) = self.array(site) else { return Vec::new() };
         let Some(pod) = array.pod(pod) else { return Vec::new() };
         let nodes = Nodes::new(array.store().clone());

@@ -17,6 +17,7 @@ mod mediator;
 mod movers;
 mod neighbour;
 mod network;
+mod parting;
 mod script;
 mod site;
 

@@ -96,7 +96,7 @@ fn every_message_survives_encoding_and_no_prefix_of_it_does() {
 #[test]
 fn the_bytes_of_messages_are_frozen() {
     let golden = [
-        (Body::Total { data_blocks: 0x0102 }, "040203000000000000000201000000000000"),
+        (Body::Total { data_blocks: 0x0102 }, "050203000000000000000201000000000000"),
         (
             Body::Changes {
                 seq: 1,
@@ -104,22 +104,22 @@ fn the_bytes_of_messages_are_frozen() {
                 last: true,
                 entries: vec![Extent::zero(3..200), Extent::data(200, Digest([0xaa; 32]))],
             },
-            "04030300000000000000010000000000000002000000010200000007c50100\
+            "05030300000000000000010000000000000002000000010200000007c50100\
              aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         ),
         (
             Body::Need { seq: 1, lacking: vec![true, false, true, false, false, false, false, false, true] },
-            "040403000000000000000100000000000000090000000501",
+            "050403000000000000000100000000000000090000000501",
         ),
-        (Body::Done { seq: 9 }, "040603000000000000000900000000000000"),
-        (Body::Flipped, "04090300000000000000"),
-        (Body::Abort(AbortReason::Storage), "040a030000000000000004"),
+        (Body::Done { seq: 9 }, "050603000000000000000900000000000000"),
+        (Body::Flipped, "05090300000000000000"),
+        (Body::Abort(AbortReason::Storage), "050a030000000000000004"),
     ];
     for (body, expected) in golden {
         assert_eq!(hex(&bytes_of(&message(body))), expected);
     }
     let digest = blake3::hash(&bytes_of(&message(Body::Begin(begin()))));
-    assert_eq!(digest.to_hex()[..16], *"4c778d49c471674d");
+    assert_eq!(digest.to_hex()[..16], *"a548912b09809684");
 }
 
 #[test]
