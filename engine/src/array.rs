@@ -313,6 +313,15 @@ impl Array {
         self.manage(Command::Stretch { pod, peer }).await.map(drop)
     }
 
+    /// Takes a stretched pod from one of its arrays: the other goes on alone, and the copy of the one that leaves becomes a
+    /// destroyed pod of its own there, called `<pod>-left`. Asked of either array; returns once both know of it, or the one that
+    /// stays, if the other is not heard and `with_unknown` says that this is meant. [`Array::pods`] shows when it is done.
+    pub async fn unstretch(&self, pod: &str, from: &str, with_unknown: bool) -> Result<(), ManageError> {
+        let from = self.array_named(from)?;
+        let pod = self.pod_id(pod)?;
+        self.manage(Command::Unstretch { pod, from, with_unknown }).await.map(drop)
+    }
+
     /// Makes an empty volume. `name` is `pod::volume`, the size a multiple of 512 bytes.
     pub async fn create_volume(&self, name: &str, size_bytes: u64) -> Result<Volume, ManageError> {
         let (pod_name, volume) = split_volume(name)?;

@@ -216,6 +216,7 @@ fn pod_status(array: &Core, pod: &Pod, now: Time, name_of: &impl Fn(ArrayId) -> 
             status: word,
             sequencer: status.sequencer == Some(id),
             pre_elected: status.pre_elected == Some(id),
+            leaving: pod.namespace().leaving == Some(id),
             mediator_status,
             progress: resync.filter(|_| behind).map(|resync| share(&resync)),
             resync: resync.filter(|_| behind),

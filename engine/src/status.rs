@@ -96,6 +96,8 @@ pub struct PodSide {
     pub pre_elected: bool,
     /// How it sees the mediator.
     pub mediator_status: MediatorWord,
+    /// Whether it is to hold the pod no more.
+    pub leaving: bool,
     /// Share of the resync that is done, from 0 to 1.
     pub progress: Option<f64>,
     /// The resync under way.

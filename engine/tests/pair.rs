@@ -242,3 +242,73 @@ async fn a_pod_goes_to_another_mediator_when_both_arrays_are_given_it() {
     b.close();
     other.stop();
 }
+
+/// What a destroyed pod of an array is called, and how many volumes it has.
+fn left(array: &Array) -> Option<(String, usize)> {
+    let mut pods = array.pods().into_iter().filter(|pod| pod.eradicated_in_ms.is_some());
+    pods.next().map(|pod| (pod.name, pod.arrays.len()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_array_leaves_keeps_a_copy_and_is_given_the_pod_again() {
+    use metropod::ManageError;
+    let mut site = stretched().await;
+    let (at_a, at_b) = (site.a.volume("pod1::vol1").unwrap(), site.b.volume("pod1::vol1").unwrap());
+    at_b.write(8192, Bytes::from(vec![7; 4096])).await.unwrap();
+    let refused = site.a.unstretch("pod1", "C", false).await;
+    assert!(matches!(refused, Err(ManageError::NoSuchArray { .. })), "{refused:?}");
+    site.a.create_pod("alone").await.unwrap();
+    let refused = site.a.unstretch("alone", "A", false).await.map_err(|error| error.to_string());
+    assert_eq!(refused, Err("the pod is not stretched".to_owned()));
+
+    // Asked at the array that leaves; the one that stays hardly notices.
+    site.b.unstretch("pod1", "B", false).await.unwrap();
+    let began = Instant::now();
+    at_a.write(0, Bytes::from(vec![8; 4096])).await.unwrap();
+    println!("a write went on after {:?}", began.elapsed());
+    let alone = |array: &Array| array.pod("pod1").is_some_and(|pod| pod.arrays.len() == 1);
+    until("parting", || alone(&site.a) && site.b.pod("pod1").is_none()).await;
+    println!("parted after {:?}", began.elapsed());
+    assert_eq!(at_a.read(8192, 4096).await.unwrap(), vec![7; 4096]);
+    assert!(at_b.read(0, 4096).await.is_err(), "the array that left does not serve the pod");
+    until("the copy", || left(&site.b) == Some(("pod1-left".to_owned(), 1))).await;
+
+    // It is a pod like any other.
+    site.b.recover_pod("pod1-left").await.unwrap();
+    let copy = site.b.volume("pod1-left::vol1").unwrap();
+    assert_eq!(copy.read(8192, 4096).await.unwrap(), vec![7; 4096]);
+    copy.write(0, Bytes::from(vec![9; 4096])).await.unwrap();
+    assert_eq!(at_a.read(0, 4096).await.unwrap(), vec![8; 4096]);
+
+    // And the pod comes back, with what was written meanwhile, over a restart.
+    site.a.stretch("pod1", "B").await.unwrap();
+    until("stretching again", || all_online(&site.a) && all_online(&site.b)).await;
+    let (home, name) = (site._home.path().to_owned(), "B");
+    site.b.close();
+    drop(site.b);
+    let b = open(&home, name, &site.mediator);
+    until("coming back", || all_online(&site.a) && all_online(&b)).await;
+    let at_b = b.volume("pod1::vol1").unwrap();
+    let (one, other) = (at_a.read(0, 16 << 20).await.unwrap(), at_b.read(0, 16 << 20).await.unwrap());
+    assert!(one == other, "both sides are equal");
+    assert_eq!(b.volume("pod1-left::vol1").unwrap().read(0, 4096).await.unwrap(), vec![9; 4096]);
+
+    // An array that is gone is let go, if that is said.
+    b.close();
+    drop(b);
+    until("going on alone", || {
+        let pod = site.a.pod("pod1");
+        pod.is_some_and(|pod| pod.arrays.iter().any(|side| side.status == SideStatus::Offline))
+    })
+    .await;
+    let refused = site.a.unstretch("pod1", "B", false).await.map_err(|error| error.to_string());
+    assert!(refused.is_err_and(|why| why.contains("--with-unknown")));
+    site.a.unstretch("pod1", "B", true).await.unwrap();
+    until("letting go", || alone(&site.a)).await;
+    let b = open(&home, name, &site.mediator);
+    until("hearing of it", || b.pod("pod1").is_none() && left(&b).is_some()).await;
+    assert_eq!(left(&b), Some(("pod1-left-2".to_owned(), 1)));
+    site.a.close();
+    b.close();
+    site.mediator.stop();
+}

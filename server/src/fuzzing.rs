@@ -35,7 +35,10 @@ fn rest_bodies(input: &[u8]) {
         3 => json::<shapes::ContentsRequest>(body),
         4 => json::<shapes::SetVolumeRequest>(body),
         5 => json::<shapes::OverwriteRequest>(body),
-        6 => json::<shapes::StretchRequest>(body),
+        6 => {
+            json::<shapes::StretchRequest>(body);
+            json::<shapes::UnstretchRequest>(body)
+        }
         7 => json::<shapes::CreateVolumeRequest>(body),
         8 => json::<shapes::MoveRequest>(body),
         _ => json::<shapes::CreateSnapshotRequest>(body),

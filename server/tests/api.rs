@@ -49,7 +49,7 @@ fn every_operation_that_is_described_exists() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 41);
+    assert_eq!(operations, 42);
 }
 
 #[test]

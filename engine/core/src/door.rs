@@ -384,7 +384,9 @@ pub enum ManageError {
     #[error("the pod holds volumes; use --contents if they are meant too")]
     HasContents,
     /// Only a pod at one array can be destroyed.
-    #[error("the pod is stretched to another array; a stretched pod cannot be destroyed")]
+    #[error(
+        "the pod is stretched to another array; take it from one of them first, with `metropod pod unstretch`"
+    )]
     Stretched,
     /// Only between pods at one array do volumes move.
     #[error(

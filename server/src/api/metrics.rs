@@ -235,6 +235,7 @@ mod tests {
             status: SideStatus::Paused,
             sequencer: true,
             pre_elected: false,
+            leaving: false,
             mediator_status: MediatorWord::Online,
             progress: None,
             resync: None,

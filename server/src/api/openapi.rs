@@ -18,7 +18,7 @@ enum Schema {
 
 use Schema::{Many, One, Text};
 
-const OPERATIONS: [Operation; 41] = [
+const OPERATIONS: [Operation; 42] = [
     ("/api/v1/array", "get", "The array", None, 200, One("Array")),
     (
         "/api/v1/array/collect",
@@ -85,6 +85,14 @@ const OPERATIONS: [Operation; 41] = [
         One("Explanation"),
     ),
     ("/api/v1/pods/{pod}/stretch", "post", "Stretches a pod", Some("StretchRequest"), 202, One("Pod")),
+    (
+        "/api/v1/pods/{pod}/unstretch",
+        "post",
+        "Takes a stretched pod from one of its arrays",
+        Some("UnstretchRequest"),
+        202,
+        One("Pod"),
+    ),
     (
         "/api/v1/pods/{pod}/destroy",
         "post",
@@ -311,6 +319,7 @@ fn schemas() -> Value {
             "name": text, "id": text, "epoch": object(json!({"era": count, "number": count})),
             "arrays": {"type": "array", "items": object(json!({
                 "name": text, "status": pod_status, "sequencer": flag, "pre_elected": flag,
+                "leaving": flag,
                 "mediator_status": mediator, "progress": maybe_number, "recovery_point_ms": maybe_count,
                 "resync": {"nullable": true, "allOf": [{"$ref": "#/components/schemas/Resync"}]},
             }))},
@@ -388,6 +397,7 @@ fn schemas() -> Value {
         "MoveRequest": optional(&["pod"], json!({"pod": text})),
         "OverwriteRequest": optional(&["source"], json!({"source": text})),
         "StretchRequest": optional(&["array"], json!({"array": text})),
+        "UnstretchRequest": optional(&["array"], json!({"array": text, "with_unknown": flag})),
         "CreateVolumeRequest": optional(&["name"], json!({"name": text, "size_bytes": count, "source": text})),
         "CreateSnapshotRequest": optional(&["of"], json!({"of": text, "suffix": text})),
     })
@@ -464,6 +474,7 @@ mod tests {
             status: String::new(),
             sequencer: false,
             pre_elected: false,
+            leaving: false,
             mediator_status: String::new(),
             progress: None,
             recovery_point_ms: None,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use outlook::{CutShape, DecisionShape, ExplanationShape, ForecastShape};
 pub use requests::{
     ConnectRequest, ContentsRequest, CreatePodRequest, CreateSnapshotRequest, CreateVolumeRequest,
-    MoveRequest, OverwriteRequest, SetPodRequest, SetVolumeRequest, StretchRequest,
+    MoveRequest, OverwriteRequest, SetPodRequest, SetVolumeRequest, StretchRequest, UnstretchRequest,
 };
 
 pub use scrub::{ScrubFindingShape, ScrubShape};
@@ -157,6 +157,8 @@ pub struct PodSideShape {
     pub sequencer: bool,
     /// Whether it holds the right to go on alone.
     pub pre_elected: bool,
+    /// Whether it is to hold the pod no more.
+    pub leaving: bool,
     /// `online | unreachable | wrong | unknown`.
     pub mediator_status: String,
     /// Share of the resync that is done, 0 to 1.
@@ -397,6 +399,7 @@ impl From<PodSide> for PodSideShape {
             status: side.status.word().to_owned(),
             sequencer: side.sequencer,
             pre_elected: side.pre_elected,
+            leaving: side.leaving,
             mediator_status: side.mediator_status.word().to_owned(),
             progress: side.progress,
             recovery_point_ms: None,
@@ -505,6 +508,7 @@ mod tests {
                 status: SideStatus::Resyncing,
                 sequencer: false,
                 pre_elected: false,
+                leaving: false,
                 mediator_status: MediatorWord::Online,
                 progress: Some(0.5),
                 resync: Some(Resync { bytes_logical: 8, bytes_done: 4, ..Resync::default() }),
@@ -523,7 +527,7 @@ mod tests {
             json!({
                 "name": "p", "id": "ab".repeat(16), "epoch": {"era": 0, "number": 3},
                 "arrays": [{
-                    "name": "A", "status": "resyncing", "sequencer": false, "pre_elected": false,
+                    "name": "A", "status": "resyncing", "sequencer": false, "pre_elected": false, "leaving": false,
                     "mediator_status": "online", "progress": 0.5, "recovery_point_ms": null,
                     "resync": {
                         "bytes_logical": 8, "bytes_done": 4, "bytes_referenced": 0, "bytes_compressed": 0,

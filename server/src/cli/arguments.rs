@@ -238,6 +238,20 @@ pub enum PodVerb {
         #[arg(long)]
         wait: bool,
     },
+    /// Takes a stretched pod from one of its arrays; the other goes on alone
+    Unstretch {
+        /// Its name
+        pod: String,
+        /// The array that is to hold it no more: its copy becomes a destroyed pod, called POD-left, that can be recovered there
+        #[arg(long, value_name = "ARRAY")]
+        from: String,
+        /// Also if that array is not heard; it hears of it when it is back
+        #[arg(long)]
+        with_unknown: bool,
+        /// Waits until it is done
+        #[arg(long)]
+        wait: bool,
+    },
     /// Changes a pod's settings
     Set {
         /// Its name
@@ -451,6 +465,7 @@ mod tests {
             "pod create p",
             "pod show p",
             "pod stretch p --to B --wait",
+            "pod unstretch p --from B --with-unknown --wait",
             "pod set p --failover-preference A --quota 1T --eradication-delay 7d",
             "pod destroy p --contents",
             "pod recover p",
@@ -485,6 +500,7 @@ mod tests {
             "volume create p::v",
             "volume create p::v --size ten",
             "pod stretch p",
+            "pod unstretch p",
             "pod set p --eradication-delay soon",
             "volume resize p::v",
             "volume copy p::v",

@@ -43,6 +43,20 @@ pub(super) fn run(group: &Group<PodVerb>) -> Result<(), Failure> {
                 output.say(&shape, &said)
             }
         }
+        PodVerb::Unstretch { pod, from, with_unknown, wait } => {
+            let shape = client.unstretch(pod, from, *with_unknown)?;
+            if *wait {
+                let left = wait_left(&client, pod)?;
+                let said = match &left {
+                    Some(_) => format!("pod {} is held without {from}", shape.name),
+                    None => format!("pod {} is held by this array no more", shape.name),
+                };
+                output.say(&left.unwrap_or(shape), &said)
+            } else {
+                let said = format!("{from} leaves pod {}; see `metropod pod list`", shape.name);
+                output.say(&shape, &said)
+            }
+        }
         PodVerb::Set { mediator: Some(_), .. } => Err(Failure::new(
             "a pod has the mediator of its arrays; start both arrays with another --mediator: the right goes there by \
              itself, pre-electing one array in between",
@@ -92,6 +106,23 @@ pub(super) fn end(destroyed: bool, eradicated_in_ms: Option<u64>) -> String {
         (true, Some(ms)) => format!("eradicated in {}", SpanMs(ms)),
         (true, None) => "destroyed".to_owned(),
         (false, _) => String::new(),
+    }
+}
+
+/// Waits until a pod has one row, or is not here any more.
+fn wait_left(client: &Client, pod: &str) -> Result<Option<PodShape>, Failure> {
+    let mut silent = Duration::ZERO;
+    loop {
+        match client.pods() {
+            Ok(pods) => match pods.into_iter().find(|shape| shape.name.eq_ignore_ascii_case(pod)) {
+                None => return Ok(None),
+                Some(shape) if shape.arrays.len() == 1 => return Ok(Some(shape)),
+                Some(_) => silent = Duration::ZERO,
+            },
+            Err(error) if silent >= SILENCE_MAX => return Err(error.into()),
+            Err(_) => silent += LOOK_AGAIN,
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
@@ -188,6 +219,7 @@ fn shown(pod: &PodShape) -> Table {
         let mut words = vec![status(side)];
         words.extend(side.sequencer.then(|| "sequencer".to_owned()));
         words.extend(side.pre_elected.then(|| "pre-elected".to_owned()));
+        words.extend(side.leaving.then(|| "leaving".to_owned()));
         words.push(format!("mediator {}", side.mediator_status));
         words.extend(Some(rest(side)).filter(|rest| !rest.is_empty()));
         table.value(&format!("array {}", side.name), words.join(", "));

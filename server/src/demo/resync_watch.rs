@@ -54,6 +54,7 @@ mod tests {
             status: "resyncing".into(),
             sequencer: false,
             pre_elected: false,
+            leaving: false,
             mediator_status: "online".into(),
             progress: None,
             recovery_point_ms: None,

@@ -86,6 +86,17 @@ pub struct StretchRequest {
     pub array: String,
 }
 
+/// Body of `POST /api/v1/pods/{pod}/unstretch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnstretchRequest {
+    /// The array that is to hold the pod no more.
+    pub array: String,
+    /// Also if the other array is not heard.
+    #[serde(default)]
+    pub with_unknown: bool,
+}
+
 /// Body of `POST /api/v1/volumes`: an empty volume of a size, or a clone of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
