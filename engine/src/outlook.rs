@@ -237,6 +237,7 @@ impl Names {
             }
             Decided::PreElected(array) => format!("{} was pre-elected", self.of(array)),
             Decided::HandedBack => "the right went back to the mediator".to_owned(),
+            Decided::Switched(array) => format!("{} orders from here on", self.of(array)),
         };
         PodDecision { epoch: decision.epoch, index: decision.index.0, decided }
     }

@@ -90,6 +90,8 @@ pub enum Input {
     },
     /// Who is to hold the pod no more, this array or its peer (it is in the log by then; said again after a restart), or nobody.
     Leave(Option<ArrayId>),
+    /// This array or its peer is to order from now on; said to the one that orders now. A wish that is lost with the session.
+    Switch(ArrayId),
     /// This array is the sole member, and the peer that left is forgotten (it is in the log by then).
     ForgetPeer,
     /// At the survivor, after [`Effect::CatchUp`] and in the same session: rounds are short enough (or none was needed, because the

@@ -24,6 +24,7 @@ mod order;
 mod session;
 mod start;
 mod status;
+mod switch;
 mod window;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -116,6 +117,8 @@ pub struct Machine {
     elected_at: Option<Time>,
     /// Who is to hold the pod no more.
     leaving: Option<ArrayId>,
+    /// Who is to order.
+    switch_to: Option<ArrayId>,
 
     // Requests of this array's hosts.
     pending: BTreeMap<RequestId, Pending>,
@@ -148,6 +151,7 @@ impl Machine {
             Input::SetMediator(mediator) => self.setup.mediator = mediator,
             Input::Invite { peer } => self.invite(peer),
             Input::Leave(leaver) => self.on_leave(leaver),
+            Input::Switch(array) => self.on_switch(array),
             Input::ForgetPeer => self.forget_peer(now),
             Input::SuffixPossible { after } => self.on_suffix_possible(after),
             Input::Flipped(state) => self.on_flipped(now, *state),
@@ -235,6 +239,7 @@ impl Machine {
         self.resolve_forwarded(now);
         self.order_pending(now);
         self.propose_join(now);
+        self.note_joined();
         self.move_right(now);
         self.pump(now);
         self.tell_durable();

@@ -13,6 +13,7 @@ struct Tally {
     resynced: u64,
     pre_elected: u64,
     leaving: u64,
+    switched: u64,
 }
 
 fn run(seed: u64, tally: &mut Tally) {
@@ -56,6 +57,12 @@ fn run(seed: u64, tally: &mut Tally) {
         }
         tally.leaving += 1;
     }
+    if seed % 5 == 2 {
+        let mut whims = Random::new(seed ^ 55);
+        for _ in 0..4 {
+            world.after(whims.below(span), Event::Switch { to: whims.below(2) as usize });
+        }
+    }
     world.after(0, Event::Strike);
     world.run_for(span);
     world.leave(None);
@@ -79,6 +86,11 @@ fn run(seed: u64, tally: &mut Tally) {
     for array in 0..2 {
         tally.alone[array] += u64::from(world.oracle.alone_seen[array]);
     }
+    let histories = [0, 1].map(|array| world.machine(array).decisions(usize::MAX));
+    let switched = |decision: &metropod_protocol::Decision| {
+        matches!(decision.decided, metropod_protocol::Decided::Switched(_))
+    };
+    tally.switched += histories[0].iter().filter(|decision| switched(decision)).count() as u64;
     tally.resynced += u64::from(world.oracle.resynced);
     tally.pre_elected += u64::from(world.oracle.pre_elected);
 }
@@ -102,8 +114,14 @@ fn run_residue(residue: u64) {
         }
     }
     println!(
-        "acknowledged {} read {} alone {:?} resynced {} pre-elected for want of a mediator {}, leaving {}",
-        tally.acked, tally.reads, tally.alone, tally.resynced, tally.pre_elected, tally.leaving
+        "acknowledged {} read {} alone {:?} resynced {} pre-elected for want of a mediator {}, leaving {}, switched {}",
+        tally.acked,
+        tally.reads,
+        tally.alone,
+        tally.resynced,
+        tally.pre_elected,
+        tally.leaving,
+        tally.switched
     );
 }
 

@@ -19,6 +19,11 @@ fn parts(world: &mut World, leaver: usize) {
     assert!(committed(world, op).is_some(), "{}", world.describe());
 }
 
+fn comes_to_rest(world: &mut World) {
+    world.hosts = false;
+    becomes_whole(world);
+}
+
 /// A whole pod with hosts at both arrays, that prefers one or none.
 fn busy(seed: u64) -> World {
     let preferred = [None, Some(IDS[0]), Some(IDS[1])][seed as usize % 3];
@@ -101,12 +106,12 @@ fn who_changes_his_mind_in_time_keeps_both() {
     world.leave(Some(1));
     world.run_for(ms(1));
     world.leave(None);
-    becomes_whole(&mut world);
+    comes_to_rest(&mut world);
     // And later, who left is brought level like any other.
     world.leave(Some(1));
     parts(&mut world, 1);
     world.leave(None);
-    becomes_whole(&mut world);
+    comes_to_rest(&mut world);
 }
 
 #[test]
@@ -124,7 +129,7 @@ fn a_forgotten_peer_is_gone_and_another_can_be_invited() {
     world.leave(None);
     world.step(0, Input::Invite { peer: IDS[1] });
     world.connect();
-    becomes_whole(&mut world);
+    comes_to_rest(&mut world);
 }
 
 #[test]
@@ -132,7 +137,7 @@ fn a_pair_forgets_nobody() {
     let mut world = busy(7);
     world.step(0, Input::ForgetPeer);
     assert_eq!(world.machine(0).setup().peer, Some(IDS[1]));
-    becomes_whole(&mut world);
+    comes_to_rest(&mut world);
 }
 
 #[test]

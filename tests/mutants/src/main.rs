@@ -30,6 +30,7 @@ const STORIES: &[&str] = &[
     "stories_leave",
     "stories_order",
     "stories_right",
+    "stories_switch",
     "forecast",
     "mediator",
 ];

@@ -85,6 +85,8 @@ pub enum Decided {
     PreElected(ArrayId),
     /// The right went back to the mediator.
     HandedBack,
+    /// This array orders from then on.
+    Switched(ArrayId),
 }
 
 /// One step of the pod's history.
@@ -197,6 +199,9 @@ fn decided(before: Option<&Configuration>, this: &Configuration) -> Decided {
         (None, _) if before.is_some_and(|before| !before.members.is_pair()) => {
             let array = this.members.other(this.sequencer).unwrap_or(this.sequencer);
             Decided::Joined { by: this.sequencer, array }
+        }
+        (None, right) if before.is_some_and(|before| before.right == right) => {
+            Decided::Switched(this.sequencer)
         }
         (None, Right::Array(holder)) => Decided::PreElected(holder),
         (None, Right::Mediator { .. }) => Decided::HandedBack,

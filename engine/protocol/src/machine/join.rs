@@ -57,6 +57,16 @@ impl Machine {
         session.suffix.map(|_| self.peer_durable)
     }
 
+    /// A joiner that has said that it knows JOIN is behind no more: it may come to order.
+    pub(super) fn note_joined(&mut self) {
+        if self.session().is_some_and(|session| session.peer_behind)
+            && self.is_mirrored()
+            && let Some(session) = self.session_mut()
+        {
+            session.peer_behind = false;
+        }
+    }
+
     /// Appends JOIN when the joiner is level, and ends the catch-up when JOIN is known.
     pub(super) fn propose_join(&mut self, now: Time) {
         let Some(session) = self.session() else { return };

@@ -50,6 +50,9 @@ impl Machine {
         if let Some(stayer) = self.stayer(&pair) {
             return self.give_to_stayer(now, &pair, stayer);
         }
+        if self.switch(now, &pair) {
+            return;
+        }
         match pair.right {
             Right::Mediator { register, .. } => self.take_from_mediator(now, &pair, register),
             Right::Array(holder) => {

@@ -125,6 +125,7 @@ impl Machine {
             self.emit(Effect::CatchUpEnded);
         }
         self.hand_back = None;
+        self.switch_to = None;
         self.unresolved = true;
         self.lost_at = now;
         self.busy_until = now;

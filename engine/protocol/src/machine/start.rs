@@ -145,6 +145,7 @@ impl Machine {
             mediator_lost_since: None,
             elected_at: None,
             leaving: None,
+            switch_to: None,
             pending: BTreeMap::new(),
             unsent: VecDeque::new(),
             ordered: BTreeMap::new(),

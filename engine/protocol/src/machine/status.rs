@@ -101,7 +101,7 @@ impl Machine {
     }
 
     /// In session, both members, each knowing it.
-    fn is_mirrored(&self) -> bool {
+    pub(super) fn is_mirrored(&self) -> bool {
         self.is_member()
             && self.is_merged()
             && self.newest_known().is_some_and(|newest| newest.members.is_pair())

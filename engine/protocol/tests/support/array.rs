@@ -374,6 +374,15 @@ impl World {
         }
     }
 
+    /// Whoever orders is asked to let the other order, or to go on.
+    pub fn switch(&mut self, to: usize) {
+        for array in 0..2 {
+            if self.arrays[array].machine.is_some() {
+                self.step(array, Input::Switch(IDS[to]));
+            }
+        }
+    }
+
     pub fn restart(&mut self, array: usize) {
         assert!(self.arrays[array].machine.is_none());
         let (state, entries) = self.rebuild(array);

@@ -49,6 +49,7 @@ pub enum Event {
     Host { array: usize, read: bool },
     Restart { array: usize },
     Leave { leaver: Option<usize> },
+    Switch { to: usize },
     Thaw { array: usize },
     Unstall { array: usize },
     Heal { what: Fault },
@@ -326,6 +327,7 @@ impl World {
                 }
             }
             Event::Leave { leaver } => self.leave(leaver),
+            Event::Switch { to } => self.switch(to),
             Event::Thaw { .. } => {}
             Event::Heal { what } => self.heal(what),
             Event::Strike => self.strike(),
