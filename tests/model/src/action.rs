@@ -69,7 +69,7 @@ pub fn possible(world: &World, actions: &mut Vec<Action>) {
         may(!up, Action::Restart(to));
         let connected = world.mediator.is_connected(to);
         may(left.losses > 0 && connected, Action::Lose(to));
-        may(up && !connected && world.may_regain(), Action::Regain(to));
+        may(up && !connected, Action::Regain(to));
         may(left.strays > 0 && waiting && link.strays.is_empty(), Action::Stray(to));
     }
     may(left.cuts > 0 && link.is_whole(), Action::Cut);

@@ -14,6 +14,7 @@ use metropod_protocol::{
 
 use crate::bounds::Bounds;
 use crate::mediator::MEDIATOR;
+use crate::sealed::Sealed;
 
 /// The pod.
 pub const POD: PodId = PodId([7; 16]);
@@ -49,7 +50,7 @@ pub struct Array {
     boot: u8,
     machine: Option<Machine>,
     /// What is durable, as a start reads it.
-    disk: (DurableState, Vec<Entry>),
+    disk: Sealed<(DurableState, Vec<Entry>)>,
     written: Vec<(Ticket, Item)>,
     /// Short chains of the log, durable or not.
     chains: Vec<u64>,
@@ -69,7 +70,7 @@ impl Array {
             index,
             boot: 0,
             machine: None,
-            disk: Default::default(),
+            disk: Sealed::new(Default::default()),
             written: Vec::new(),
             chains: Vec::new(),
             requests: BTreeMap::new(),
@@ -186,7 +187,7 @@ impl Array {
 
     /// The first `count` written items reach the disk (A1).
     fn fold(&mut self, count: usize) {
-        let (state, entries) = std::mem::take(&mut self.disk);
+        let (state, entries) = (*self.disk).clone();
         let mut replay = Replay::new(state);
         entries.into_iter().for_each(|entry| replay.entry(entry));
         let count = count.min(self.written.len());
@@ -196,7 +197,7 @@ impl Array {
                 Item::Record(record) => replay.record(ticket, &record),
             }
         }
-        self.disk = replay.finish();
+        self.disk = Sealed::new(replay.finish());
     }
 
     /// Dies; the first `survive` written items reach the disk (A2).
@@ -212,7 +213,7 @@ impl Array {
 
     /// Starts from the disk.
     pub fn restart(&mut self, bounds: &Bounds, now: Time) -> Result<Vec<Outgoing>, RestartError> {
-        let (state, entries) = self.disk.clone();
+        let (state, entries) = (*self.disk).clone();
         let setup = self.setup(bounds, Some(IDS[1 - self.index]));
         self.machine = Some(Machine::restart(setup, state, entries, now)?);
         Ok(self.drain(now))
@@ -220,7 +221,7 @@ impl Array {
 
     /// Whether what is durable entitles this array to go on without asking anyone.
     pub fn has_durable_right(&self) -> bool {
-        let (state, entries) = &self.disk;
+        let (state, entries) = &*self.disk;
         if state.out_of_sync.is_some() || state.known_config == Index(0) {
             return false;
         }

@@ -13,6 +13,10 @@ pub enum Start {
     Elected,
     /// Array 0 is alone, array 1 was refused and is off; the link is cut.
     Alone,
+    /// Array 1 is alone, array 0 was refused and is off; it ordered a write that is durable only there. The link is cut.
+    Tail,
+    /// Neither has a session with the mediator, and array 0 has just appended its own election, which is neither durable nor heard of.
+    Electing,
     /// Array 0 has the pod, array 1 an empty copy; they are about to meet.
     Stretching,
 }
@@ -34,9 +38,11 @@ pub struct Bounds {
     pub losses: u8,
     /// Messages of which a copy arrives later, at any time, in whatever session.
     pub strays: u8,
-    /// Sessions with the mediator and links that were lost stay lost.
+    /// A link that was lost stays lost.
     pub for_good: bool,
-    /// How long, in units of time ([`settings`]).
+    /// Each message travels alone; otherwise those sent in one step travel together.
+    pub single: bool,
+    /// How long, in units of time ([`Bounds::settings`]).
     pub time: u8,
     /// Time passes only while at most this many messages are under way in each direction.
     pub in_flight: u8,
@@ -57,9 +63,10 @@ impl Default for Bounds {
             losses: 0,
             strays: 0,
             for_good: false,
+            single: false,
             time: 0,
-            in_flight: 1,
-            pre_elect: 100,
+            in_flight: 0,
+            pre_elect: 50,
             live: 0,
         }
     }
@@ -78,6 +85,8 @@ impl Bounds {
                     "pair" => Start::Pair,
                     "elected" => Start::Elected,
                     "alone" => Start::Alone,
+                    "tail" => Start::Tail,
+                    "electing" => Start::Electing,
                     "stretching" => Start::Stretching,
                     _ => return Err(unknown()),
                 }
@@ -89,6 +98,7 @@ impl Bounds {
             "losses" => self.losses = small()?,
             "strays" => self.strays = small()?,
             "for_good" => self.for_good = small()? > 0,
+            "single" => self.single = small()? > 0,
             "time" => self.time = small()?,
             "in_flight" => self.in_flight = small()?,
             "pre_elect" => self.pre_elect = small()?,
@@ -136,6 +146,7 @@ impl fmt::Display for Bounds {
             ("losses", self.losses),
             ("strays", self.strays),
             ("for_good", u8::from(self.for_good)),
+            ("single", u8::from(self.single)),
         ];
         for (name, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
             write!(f, " {name}={number}")?;

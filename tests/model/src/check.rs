@@ -8,7 +8,7 @@ use stateright::{Checker, HasDiscoveries, Model, Property};
 use crate::action::{Action, SITUATIONS, possible};
 use crate::bounds::Bounds;
 use crate::oracle::Wrong;
-use crate::world::World;
+use crate::world::{World, said};
 
 /// In which order states are looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,21 +109,31 @@ impl Bounded {
     }
 }
 
-/// Searches within the bounds, until `states_max` states or something wrong.
-pub fn check(bounds: Bounds, order: Order, threads: usize, patience: Duration) -> Checked {
+/// Searches within the bounds, until `transitions_max` actions are carried out or something is wrong.
+pub fn check(bounds: Bounds, order: Order, threads: usize, transitions_max: usize) -> Checked {
     let began = Instant::now();
+    // Where the way to the beginning is wrong already, there is nothing to search.
+    if let Err(what) = begins(bounds) {
+        let wrong = Some((format!("before the search begins: {what}"), Vec::new()));
+        let (took, situations) = (began.elapsed(), Vec::new());
+        return Checked { states: 0, transitions: 0, depth: 0, complete: false, took, situations, wrong };
+    }
     let builder = Bounded(bounds)
         .checker()
         .threads(threads)
-        .timeout(patience)
+        .target_state_count(transitions_max)
         .finish_when(HasDiscoveries::AnyFailures);
     match order {
-        Order::Breadth => report(builder.spawn_bfs().join(), began, patience),
-        Order::Depth => report(builder.spawn_dfs().join(), began, patience),
+        Order::Breadth => report(builder.spawn_bfs().join(), began, transitions_max),
+        Order::Depth => report(builder.spawn_dfs().join(), began, transitions_max),
     }
 }
 
-fn report(checker: impl Checker<Bounded>, began: Instant, patience: Duration) -> Checked {
+fn begins(bounds: Bounds) -> Result<World, String> {
+    std::panic::catch_unwind(|| World::new(bounds)).map_err(|panic| said(&*panic))
+}
+
+fn report(checker: impl Checker<Bounded>, began: Instant, transitions_max: usize) -> Checked {
     let took = began.elapsed();
     let found = checker.discoveries();
     let wrong = [SAFE, LIVE].iter().find_map(|name| found.get(name).map(|path| (*name, path)));
@@ -135,7 +145,7 @@ fn report(checker: impl Checker<Bounded>, began: Instant, patience: Duration) ->
         states: checker.unique_state_count(),
         transitions: checker.state_count(),
         depth: checker.max_depth(),
-        complete: wrong.is_none() && took < patience,
+        complete: wrong.is_none() && checker.state_count() < transitions_max,
         took,
         situations: SITUATIONS.iter().map(|(name, _)| *name).filter(|name| found.contains_key(name)).collect(),
         wrong,

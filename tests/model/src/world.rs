@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use metropod_protocol::{Input, Right, Serving, Time};
+use metropod_protocol::{Input, Message, Right, Serving, Time};
 
 use crate::action::Action;
 use crate::array::{Array, Outgoing};
@@ -89,15 +89,9 @@ impl World {
                 world.connect();
                 assert!(world.runs_until(World::is_mirrored), "the pair is mirrored before the search begins");
             }
-            Start::Alone => {
-                assert!(world.becomes_whole(), "the pair is whole before the search begins");
-                world.apply(Action::Cut);
-                world.apply(Action::Notice(0));
-                assert!(world.runs_until(|world| world.is_alone(0)), "array 0 is alone");
-                world.apply(Action::Notice(1));
-                let refused = world.runs_until(|world| world.serving(1) == Some(Serving::Off));
-                assert!(refused, "array 1 is off");
-            }
+            Start::Alone => world.parts(0),
+            Start::Tail => world.parts(1),
+            Start::Electing => world.elects(),
         }
         assert_eq!(world.wrong, None, "nothing is wrong before the search begins");
         world.end = Time(world.now.0 + u64::from(bounds.time));
@@ -112,15 +106,44 @@ impl World {
         world
     }
 
+    /// The link is cut and `winner` goes on alone; if that is not the one that orders, the other has a write of its own.
+    fn parts(&mut self, winner: usize) {
+        assert!(self.becomes_whole(), "the pair is whole before the search begins");
+        self.apply(Action::Cut);
+        self.left.writes = 1;
+        if winner == 1 {
+            self.apply(Action::Submit(0));
+        }
+        self.apply(Action::Notice(winner));
+        assert!(self.runs_until(|world| world.is_alone(winner)), "one array is alone");
+        self.apply(Action::Notice(1 - winner));
+        let refused = self.runs_until(|world| world.serving(1 - winner) == Some(Serving::Off));
+        assert!(refused, "the other is off");
+    }
+
+    /// Both lose the mediator, and time passes until array 0 appends an election.
+    fn elects(&mut self) {
+        assert!(self.becomes_whole(), "the pair is whole before the search begins");
+        self.left.losses = 2;
+        self.apply(Action::Lose(0));
+        self.apply(Action::Lose(1));
+        let elected = |world: &World| {
+            let newest = world.arrays[0].machine()?.history().last()?.configuration;
+            newest.pre_elected()
+        };
+        while elected(self).is_none() {
+            assert!(self.calm_instant(true), "messages come to an end");
+            self.pass();
+        }
+    }
+
     /// What an action makes of this state. A failed check of the shipped code is what is wrong then.
     pub fn after(&self, action: Action) -> World {
         let mut next = self.clone();
         let done = catch_unwind(AssertUnwindSafe(|| next.apply(action)));
         if let Err(panic) = done {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
             next = self.clone();
-            next.wrong = Some(Wrong::Asserted(text.to_owned()));
+            next.wrong = Some(Wrong::Asserted(said(&*panic)));
         }
         next
     }
@@ -129,8 +152,8 @@ impl World {
     pub(crate) fn apply(&mut self, action: Action) {
         match action {
             Action::Deliver(to) => {
-                if let Some(message) = self.link.under_way[to].pop_front() {
-                    self.at_array(to, |array, now| array.step(now, Input::Receive((*message).clone())));
+                if let Some(messages) = self.link.under_way[to].pop_front() {
+                    self.arrive(to, &messages);
                 }
             }
             Action::Sync(array) => self.at_array(array, Array::sync),
@@ -186,11 +209,11 @@ impl World {
             Action::Stray(to) => {
                 self.left.strays -= 1;
                 let copy = self.link.under_way[to].front().cloned();
-                self.link.strays.extend(copy.map(|message| (to, message)));
+                self.link.strays.extend(copy.map(|messages| (to, messages)));
             }
             Action::Haunt => {
-                if let Some((to, message)) = self.link.strays.pop() {
-                    self.at_array(to, |array, now| array.step(now, Input::Receive((*message).clone())));
+                if let Some((to, messages)) = self.link.strays.pop() {
+                    self.arrive(to, &messages);
                 }
             }
         }
@@ -248,10 +271,11 @@ impl World {
     pub(crate) fn at_array(&mut self, index: usize, step: impl FnOnce(&mut Array, Time) -> Vec<Outgoing>) {
         let mut array = (*self.arrays[index]).clone();
         let outgoing = step(&mut array, self.now);
+        let mut messages = Vec::new();
         for outgoing in outgoing {
             let wrong = match outgoing {
                 Outgoing::Send(message) => {
-                    self.link.send(index, message);
+                    messages.push(message);
                     None
                 }
                 Outgoing::Ask(request) => {
@@ -266,18 +290,24 @@ impl World {
             };
             self.wrong = self.wrong.take().or(wrong);
         }
+        match self.bounds.single {
+            true => messages.into_iter().for_each(|message| self.link.send(index, vec![message])),
+            false => self.link.send(index, messages),
+        }
         self.arrays[index] = Sealed::new(array);
+    }
+
+    fn arrive(&mut self, to: usize, messages: &[Message]) {
+        self.at_array(to, |array, now| {
+            let each = messages.iter().flat_map(|message| array.step(now, Input::Receive(message.clone())));
+            each.collect()
+        });
     }
 
     fn at_mediator(&mut self, step: impl FnOnce(&mut Mediator, Time)) {
         let mut mediator = (*self.mediator).clone();
         step(&mut mediator, self.now);
         self.mediator = Sealed::new(mediator);
-    }
-
-    /// Whether a lost session with the mediator may be opened.
-    pub fn may_regain(&self) -> bool {
-        !self.bounds.for_good
     }
 
     /// Whether a new connection may be opened.
@@ -315,4 +345,10 @@ impl World {
             && self.arrays[0].chains() == self.arrays[1].chains()
             && self.arrays.iter().all(|array| registered.is_some() && right(array) == registered)
     }
+}
+
+/// What a panic said.
+pub(crate) fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
 }
