@@ -119,7 +119,9 @@ pub const SITUATIONS: &[Situation] = &[
         !knows(0) && !knows(1) && world.mediator.replies.iter().all(|replies| replies.is_empty())
     }),
     ("both log ends differ, in session", |world| {
-        let [Some(one), Some(other)] = [0, 1].map(|array| world.arrays[array].machine()) else { return false };
+        let [Some(one), Some(other)] = [0, 1].map(|array| world.arrays[array].machine()) else {
+            return false;
+        };
         one.is_in_session() && other.is_in_session() && one.end() != other.end()
     }),
 ];

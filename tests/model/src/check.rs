@@ -70,7 +70,11 @@ impl Model for Bounded {
         ];
         properties.extend(SITUATIONS.iter().map(|(name, _)| {
             // A property takes no captures: the situation is found again by its name.
-            Property { expectation: stateright::Expectation::Sometimes, name, condition: SOMETIMES[index(name)] }
+            Property {
+                expectation: stateright::Expectation::Sometimes,
+                name,
+                condition: SOMETIMES[index(name)],
+            }
         }));
         properties
     }
@@ -144,10 +148,15 @@ fn report(checker: impl Checker<Bounded>, began: Instant, transitions_max: usize
     Checked {
         states: checker.unique_state_count(),
         transitions: checker.state_count(),
-        depth: checker.max_depth(),
+        // stateright counts the states of a path.
+        depth: checker.max_depth().saturating_sub(1),
         complete: wrong.is_none() && checker.state_count() < transitions_max,
         took,
-        situations: SITUATIONS.iter().map(|(name, _)| *name).filter(|name| found.contains_key(name)).collect(),
+        situations: SITUATIONS
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| found.contains_key(name))
+            .collect(),
         wrong,
     }
 }

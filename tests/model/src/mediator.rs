@@ -29,8 +29,7 @@ pub struct Mediator {
 impl Mediator {
     /// A mediator without registers.
     pub fn start(now: Time) -> Mediator {
-        let settings =
-            ServiceSettings { settle: Span(0), head_start: Span(0), session_dead: Span(0) };
+        let settings = ServiceSettings { settle: Span(0), head_start: Span(0), session_dead: Span(0) };
         let none: [(PodId, Register); 0] = [];
         Mediator {
             service: Service::start(MEDIATOR, settings, none, now),

@@ -87,7 +87,7 @@ impl Oracle {
     /// A log was cut: these were dropped, the first of them after `keep`.
     pub fn cut(&self, keep: Index, dropped: &[u64]) -> Option<Wrong> {
         let seen = self.seen.get(usize::try_from(keep.0).expect("short logs"));
-        (dropped.first().is_some() && dropped.first() == seen).then_some(Wrong::SeenIsCut)
+        (!dropped.is_empty() && dropped.first() == seen).then_some(Wrong::SeenIsCut)
     }
 
     /// Hosts may see everything up to `index` at this array.

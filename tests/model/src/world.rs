@@ -87,7 +87,10 @@ impl World {
             Start::Pair => assert!(world.becomes_whole(), "the pair is whole before the search begins"),
             Start::Elected => {
                 world.connect();
-                assert!(world.runs_until(World::is_mirrored), "the pair is mirrored before the search begins");
+                assert!(
+                    world.runs_until(World::is_mirrored),
+                    "the pair is mirrored before the search begins"
+                );
             }
             Start::Alone => world.parts(0),
             Start::Tail => world.parts(1),

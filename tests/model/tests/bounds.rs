@@ -43,23 +43,47 @@ fn a_cut_at_any_place_and_its_return() {
 }
 
 #[test]
+fn a_crash_while_nobody_reaches_the_mediator() {
+    passes("start=elected crashes=1 live=100", 200_000, &["both serve, mirrored"]);
+}
+
+#[test]
 fn a_crash_with_any_prefix_of_the_tail() {
-    passes("start=elected writes=1 crashes=1 live=50", 1_000, &["both serve, mirrored"]);
+    let situations = ["an array is off after a refusal", "both log ends differ, in session"];
+    passes("writes=1 crashes=1 for_good=1 time=2 live=10", 5_000, &situations);
 }
 
 #[test]
 fn a_rejoin_with_a_write() {
-    passes("start=alone writes=1 live=20", 1_000, &["array 0 is alone", "both serve, mirrored"]);
+    let situations = ["array 0 is alone", "an array is out of sync", "the right is at an array of a pair"];
+    passes("start=alone writes=1 live=10", 25_000, &situations);
+}
+
+#[test]
+fn a_tail_that_only_the_loser_has() {
+    let situations = ["array 1 is alone", "an array is out of sync", "both serve, mirrored"];
+    passes("start=tail time=2 live=10", 1_000, &situations);
 }
 
 #[test]
 fn a_pod_is_stretched_while_its_link_is_cut() {
-    passes("start=stretching cuts=1 live=20", 1_000, &["array 0 is alone", "both serve, mirrored"]);
+    let situations = ["array 0 is alone", "an array is out of sync", "both serve, mirrored"];
+    passes("start=stretching cuts=1 live=10", 30_000, &situations);
 }
 
 #[test]
 fn one_array_goes_on_alone_when_the_link_stays_cut() {
-    passes("cuts=1 for_good=1 writes=1 time=4", 1_000, &["array 0 is alone", "array 1 is alone"]);
+    passes("cuts=1 for_good=1 writes=1 time=4 live=100", 150_000, &["array 0 is alone", "array 1 is alone"]);
+}
+
+#[test]
+fn a_copy_of_a_message_arrives_in_a_later_session() {
+    passes("cuts=1 strays=1 writes=1 live=100", 100_000, &["both serve, mirrored"]);
+}
+
+#[test]
+fn a_host_gives_its_request_up() {
+    passes("writes=1 withdrawals=1 time=2 live=1", 800, &["both serve, mirrored"]);
 }
 
 #[test]
@@ -73,8 +97,14 @@ fn other_bounds() {
 #[test]
 fn the_same_actions_lead_to_the_same_state() {
     let bounds = Bounds::parse("cuts=1 writes=1 crashes=1 time=4").expect("bounds");
-    let actions =
-        [Action::Submit(1), Action::Deliver(0), Action::Cut, Action::Crash(0, 1), Action::Pass, Action::Restart(0)];
+    let actions = [
+        Action::Submit(1),
+        Action::Deliver(0),
+        Action::Cut,
+        Action::Crash(0, 1),
+        Action::Pass,
+        Action::Restart(0),
+    ];
     let run = || actions.iter().fold(World::new(bounds), |world, action| world.after(*action));
     let (one, other) = (run(), run());
     assert_eq!(one, other);
