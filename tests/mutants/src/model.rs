@@ -13,11 +13,11 @@ use super::{MUTATIONS, Tree, share};
 const LADDER: &[&str] = &[
     "start=stretching cuts=1",
     "writes=1 withdrawals=1 time=2",
-    "start=tail time=2",
     "crashes=1 for_good=1 time=2",
     "cuts=1 for_good=1 writes=1 time=4",
     "writes=1 crashes=1 for_good=1 time=4",
     "writes=1 crashes=1",
+    "start=tail time=2",
     "start=tail strays=1 cuts=1",
     "start=electing pre_elect=1 cuts=1 for_good=1 time=5",
     "start=elected cuts=1 for_good=1 time=4",
