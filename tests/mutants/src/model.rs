@@ -48,7 +48,7 @@ const BEYOND: &[(&str, &str)] = &[
     ),
     (
         "an array that never heard the peer's knowledge moves the right on",
-        "costs availability in a state that the link's return ends; nothing unsafe was found",
+        "nothing unsafe was found; what it may cost is availability",
     ),
 ];
 
