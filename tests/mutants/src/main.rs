@@ -5,8 +5,10 @@
 //! - M2: without a mutation the same tests pass.
 //! - M3: a mutation that nobody notices is a failure.
 //!
-//! `cargo run -p metropod-mutants [-- FIRST/OF]` runs all, or of each OF mutations the FIRST one (counted from 0).
+//! `cargo run -p metropod-mutants [-- FIRST/OF]` runs all, or of each OF mutations the FIRST one (counted from 0); with `model` before
+//! the share it is the model checker that has to notice (model.rs).
 
+mod model;
 mod rules;
 
 use std::os::unix::process::CommandExt;
@@ -36,7 +38,12 @@ const STORIES: &[&str] = &[
 ];
 
 fn main() -> ExitCode {
-    match run() {
+    let first = env::args().nth(1);
+    let noticed = match first.as_deref() {
+        Some("model") => model::run(env::args().nth(2).as_deref()),
+        share => run(share),
+    };
+    match noticed {
         Ok(unnoticed) if unnoticed.is_empty() => ExitCode::SUCCESS,
         Ok(unnoticed) => {
             eprintln!("nobody noticed: {unnoticed:?}");
@@ -49,9 +56,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<Vec<&'static str>, String> {
-    let (first, of) = share(env::args().nth(1).as_deref())?;
-    let tree = Tree::make().map_err(|error| format!("a copy of the protocol: {error}"))?;
+fn run(argument: Option<&str>) -> Result<Vec<&'static str>, String> {
+    let (first, of) = share(argument)?;
+    let tree =
+        Tree::make(&["engine/protocol"]).map_err(|error| format!("a copy of the protocol: {error}"))?;
     tree.build()?;
     for tests in [RANDOM, STORIES] {
         if let Some(failed) = tree.test(tests)? {
@@ -90,7 +98,7 @@ fn share(argument: Option<&str>) -> Result<(usize, usize), String> {
     }
 }
 
-/// A workspace of the protocol alone.
+/// A workspace of the protocol, and perhaps the model, alone.
 struct Tree {
     root: PathBuf,
     /// Where the pieces come from.
@@ -98,7 +106,7 @@ struct Tree {
 }
 
 impl Tree {
-    fn make() -> io::Result<Tree> {
+    fn make(members: &[&str]) -> io::Result<Tree> {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
         let root = target.join("mutants/tree");
@@ -107,10 +115,12 @@ impl Tree {
         }
         fs::create_dir_all(&root)?;
         let manifest = fs::read_to_string(workspace.join("Cargo.toml"))?;
-        fs::write(root.join("Cargo.toml"), alone(&manifest))?;
+        fs::write(root.join("Cargo.toml"), alone(&manifest, members))?;
         fs::copy(workspace.join("Cargo.lock"), root.join("Cargo.lock"))?;
         let original = workspace.join("engine/protocol");
-        copy(&original, &root.join("engine/protocol"))?;
+        for member in members {
+            copy(&workspace.join(member), &root.join(member))?;
+        }
         Ok(Tree { root, original: original.join("src") })
     }
 
@@ -141,14 +151,23 @@ impl Tree {
     }
 
     fn cargo(&self, tests: &[&str]) -> Command {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(&self.root).args(["test", "--offline", "--quiet", "-p", "metropod-protocol"]);
+        let mut cargo = self.command(&["test", "--offline", "--quiet", "-p", "metropod-protocol"]);
         for test in tests {
             cargo.args(["--test", test]);
         }
-        cargo.env("CARGO_TARGET_DIR", self.root.with_file_name("target")).env("METROPOD_SEEDS", SEEDS);
-        cargo.env("RUSTFLAGS", "-Awarnings").env_remove("METROPOD_SEED").stdin(Stdio::null());
+        cargo.env("METROPOD_SEEDS", SEEDS).env_remove("METROPOD_SEED");
         cargo
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(&self.root).args(arguments).env("CARGO_TARGET_DIR", self.target());
+        cargo.env("RUSTFLAGS", "-Awarnings").stdin(Stdio::null());
+        cargo
+    }
+
+    fn target(&self) -> PathBuf {
+        self.root.with_file_name("target")
     }
 
     fn build(&self) -> Result<(), String> {
@@ -197,13 +216,13 @@ fn reason(text: &str) -> String {
     format!("{test}: {what}")
 }
 
-/// The workspace's manifest with the protocol as its only member.
-fn alone(manifest: &str) -> String {
+/// The workspace's manifest with these members only.
+fn alone(manifest: &str, members: &[&str]) -> String {
     let mut kept = String::new();
     let mut skipping = false;
     for line in manifest.lines() {
         if line.starts_with("members = [") {
-            kept.push_str("members = [\"engine/protocol\"]\n");
+            kept.push_str(&format!("members = {members:?}\n"));
             skipping = !line.ends_with(']');
         } else if skipping {
             skipping = line != "]";
