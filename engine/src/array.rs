@@ -313,6 +313,14 @@ impl Array {
         self.manage(Command::Stretch { pod, peer }).await.map(drop)
     }
 
+    /// Lets an array of a stretched pod order its writes, which spares its hosts a way to the other array and back. Both have to be
+    /// online. [`Array::pods`] shows when it does.
+    pub async fn switch(&self, pod: &str, to: &str) -> Result<(), ManageError> {
+        let to = self.array_named(to)?;
+        let pod = self.pod_id(pod)?;
+        self.manage(Command::Switch { pod, to }).await.map(drop)
+    }
+
     /// Takes a stretched pod from one of its arrays: the other goes on alone, and the copy of the one that leaves becomes a
     /// destroyed pod of its own there, called `<pod>-left`. Asked of either array; returns once both know of it, or the one that
     /// stays, if the other is not heard and `with_unknown` says that this is meant. [`Array::pods`] shows when it is done.

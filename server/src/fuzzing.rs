@@ -37,6 +37,7 @@ fn rest_bodies(input: &[u8]) {
         5 => json::<shapes::OverwriteRequest>(body),
         6 => {
             json::<shapes::StretchRequest>(body);
+            json::<shapes::SwitchRequest>(body);
             json::<shapes::UnstretchRequest>(body)
         }
         7 => json::<shapes::CreateVolumeRequest>(body),

@@ -49,7 +49,7 @@ fn every_operation_that_is_described_exists() {
             operations += 1;
         }
     }
-    assert_eq!(operations, 42);
+    assert_eq!(operations, 43);
 }
 
 #[test]

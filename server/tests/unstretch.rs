@@ -29,6 +29,18 @@ fn the_array_that_stays_serves_on_and_the_other_keeps_a_destroyed_copy() {
     let (mut at_a, mut at_b) = (open(&a, "p::v"), open(&b, "p::v"));
     at_b.write(MIB, &[7; 4096]).unwrap();
 
+    // Whoever is asked, and whoever orders by then.
+    let ordering = |shape: &serde_json::Value| -> String {
+        let rows = shape["arrays"].as_array().unwrap().iter();
+        rows.filter(|row| row["sequencer"] == true).map(|row| row["name"].as_str().unwrap()).collect()
+    };
+    for (asked, to) in [(&a, "B"), (&a, "A"), (&b, "B")] {
+        assert_eq!(ordering(&asked.json(&["pod", "switch", "p", "--to", to, "--wait"])), to);
+        at_a.write(2 * MIB, &[5; 4096]).unwrap();
+        at_b.write(2 * MIB, &[6; 4096]).unwrap();
+    }
+    assert_eq!(a.metropod(&["pod", "switch", "p", "--to", "C"]).status.code(), Some(1));
+
     let refused = a.metropod(&["pod", "destroy", "p", "--contents"]);
     assert!(text(&refused.stderr).contains("pod unstretch"), "{}", text(&refused.stderr));
     assert_eq!(a.metropod(&["pod", "unstretch", "p"]).status.code(), Some(2), "from which is to be said");

@@ -275,6 +275,13 @@ pub enum Command {
         /// The joiner.
         peer: ArrayId,
     },
+    /// Lets the other array of a stretched pod order, or this one.
+    Switch {
+        /// The pod.
+        pod: PodId,
+        /// The array that is to order.
+        to: ArrayId,
+    },
     /// Takes a stretched pod from one of its arrays.
     Unstretch {
         /// The pod.
@@ -418,6 +425,9 @@ pub enum ManageError {
         "the other array does not hold everything yet, so the pod cannot be taken from this one; wait until both are online"
     )]
     NotMirrored,
+    /// Both arrays have to be online.
+    #[error("both arrays have to be online for that; see `metropod pod explain`")]
+    NotBothOnline,
     /// The pod is at one array.
     #[error("the pod is not stretched")]
     NotStretched,

@@ -291,6 +291,7 @@ fn frames_between_cores_have_the_documented_bytes() {
         SyncFrame::Invite(POD, name("pod1")),
         SyncFrame::InviteAnswer(POD, true),
         SyncFrame::NotMember(POD),
+        SyncFrame::Switch(POD, B),
     ];
     for (frame, golden) in frames.into_iter().zip(SYNC_FRAMES) {
         assert_eq!(hex(&frame.encode()), golden);
@@ -393,11 +394,12 @@ const JOURNAL_RECORDS: [&str; 10] = [
 ];
 
 #[rustfmt::skip]
-const SYNC_FRAMES: [&str; 4] = [
+const SYNC_FRAMES: [&str; 5] = [
     "00cccccccccccccccccccccccccccccccc04000000686561646174746163686d656e74",
     "01cccccccccccccccccccccccccccccccc04000000706f6431",
     "02cccccccccccccccccccccccccccccccc01",
     "03cccccccccccccccccccccccccccccccc",
+    "04ccccccccccccccccccccccccccccccccb2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
 ];
 
 const TOUCHED: &str = "050000000000000001000000020000000000000002000000000000000300000000000000";

@@ -3,7 +3,7 @@
 //! A sync frame is a kind byte, the pod's id and the rest (a protocol message: length of its head, head, attachment); a bulk frame is the pod's id and a transfer message.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use metropod_protocol::PodId;
+use metropod_protocol::{ArrayId, PodId};
 
 use crate::codec::{DecodeError, Reader, put_count, put_text};
 use crate::names::Name;
@@ -18,6 +18,8 @@ pub enum SyncFrame {
     Invite(PodId, Name),
     /// The answer: whether the invited array holds the pod now.
     InviteAnswer(PodId, bool),
+    /// This array is to order, if the one it is sent to does.
+    Switch(PodId, ArrayId),
     /// Whoever sends this holds the pod without the array it is sent to, or not at all.
     NotMember(PodId),
 }
@@ -51,6 +53,11 @@ impl SyncFrame {
                 out.put_slice(&pod.0);
                 out.put_u8(u8::from(*accepted));
             }
+            SyncFrame::Switch(pod, to) => {
+                out.put_u8(4);
+                out.put_slice(&pod.0);
+                out.put_slice(&to.0);
+            }
             SyncFrame::NotMember(pod) => {
                 out.put_u8(3);
                 out.put_slice(&pod.0);
@@ -76,6 +83,7 @@ impl SyncFrame {
                 _ => return Err(DecodeError::Value { field: "answer" }),
             },
             3 => SyncFrame::NotMember(pod),
+            4 => SyncFrame::Switch(pod, ArrayId(reader.array()?)),
             _ => return Err(DecodeError::Value { field: "frame kind" }),
         };
         reader.end()?;

@@ -14,7 +14,7 @@ use super::refusal::Refusal;
 use super::shapes::{
     ArrayShape, ConnectRequest, ConnectedShape, ConnectionShape, CreatePodRequest, CreateSnapshotRequest,
     CreateVolumeRequest, KeyShape, PodShape, ScrubShape, SetPodRequest, SetVolumeRequest, SnapshotShape,
-    StretchRequest, UnstretchRequest, VolumeShape,
+    StretchRequest, SwitchRequest, UnstretchRequest, VolumeShape,
 };
 
 pub(super) type Answer<T> = Result<Json<T>, Refusal>;
@@ -116,6 +116,15 @@ pub(super) async fn stretch(
     Body(request): Body<StretchRequest>,
 ) -> Made<PodShape> {
     array.stretch(&name, &request.array).await?;
+    Ok((StatusCode::ACCEPTED, Json(pod_shape(&array, &name)?)))
+}
+
+pub(super) async fn switch(
+    State(array): State<Array>,
+    Path(name): Path<String>,
+    Body(request): Body<SwitchRequest>,
+) -> Made<PodShape> {
+    array.switch(&name, &request.array).await?;
     Ok((StatusCode::ACCEPTED, Json(pod_shape(&array, &name)?)))
 }
 

@@ -48,6 +48,7 @@ pub fn router(array: Array) -> Router {
         .route("/api/v1/pods", get(handlers::pods).post(handlers::create_pod))
         .route("/api/v1/pods/{pod}", get(handlers::pod).merge(patch(handlers::set_pod)))
         .route("/api/v1/pods/{pod}/stretch", post(handlers::stretch))
+        .route("/api/v1/pods/{pod}/switch", post(handlers::switch))
         .route("/api/v1/pods/{pod}/unstretch", post(handlers::unstretch))
         .merge(outlook::routes())
         .merge(lifecycle::routes())

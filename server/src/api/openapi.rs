@@ -18,7 +18,7 @@ enum Schema {
 
 use Schema::{Many, One, Text};
 
-const OPERATIONS: [Operation; 42] = [
+const OPERATIONS: [Operation; 43] = [
     ("/api/v1/array", "get", "The array", None, 200, One("Array")),
     (
         "/api/v1/array/collect",
@@ -85,6 +85,14 @@ const OPERATIONS: [Operation; 42] = [
         One("Explanation"),
     ),
     ("/api/v1/pods/{pod}/stretch", "post", "Stretches a pod", Some("StretchRequest"), 202, One("Pod")),
+    (
+        "/api/v1/pods/{pod}/switch",
+        "post",
+        "Has one array of a stretched pod order its writes",
+        Some("SwitchRequest"),
+        202,
+        One("Pod"),
+    ),
     (
         "/api/v1/pods/{pod}/unstretch",
         "post",
@@ -397,6 +405,7 @@ fn schemas() -> Value {
         "MoveRequest": optional(&["pod"], json!({"pod": text})),
         "OverwriteRequest": optional(&["source"], json!({"source": text})),
         "StretchRequest": optional(&["array"], json!({"array": text})),
+        "SwitchRequest": optional(&["array"], json!({"array": text})),
         "UnstretchRequest": optional(&["array"], json!({"array": text, "with_unknown": flag})),
         "CreateVolumeRequest": optional(&["name"], json!({"name": text, "size_bytes": count, "source": text})),
         "CreateSnapshotRequest": optional(&["of"], json!({"of": text, "suffix": text})),

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 pub use outlook::{CutShape, DecisionShape, ExplanationShape, ForecastShape};
 pub use requests::{
     ConnectRequest, ContentsRequest, CreatePodRequest, CreateSnapshotRequest, CreateVolumeRequest,
-    MoveRequest, OverwriteRequest, SetPodRequest, SetVolumeRequest, StretchRequest, UnstretchRequest,
+    MoveRequest, OverwriteRequest, SetPodRequest, SetVolumeRequest, StretchRequest, SwitchRequest,
+    UnstretchRequest,
 };
 
 pub use scrub::{ScrubFindingShape, ScrubShape};

@@ -238,6 +238,17 @@ pub enum PodVerb {
         #[arg(long)]
         wait: bool,
     },
+    /// Has one array of a stretched pod order its writes, which spares its hosts a way to the other array and back
+    Switch {
+        /// Its name
+        pod: String,
+        /// The array that is to order
+        #[arg(long, value_name = "ARRAY")]
+        to: String,
+        /// Waits until it does
+        #[arg(long)]
+        wait: bool,
+    },
     /// Takes a stretched pod from one of its arrays; the other goes on alone
     Unstretch {
         /// Its name
@@ -465,6 +476,7 @@ mod tests {
             "pod create p",
             "pod show p",
             "pod stretch p --to B --wait",
+            "pod switch p --to B --wait",
             "pod unstretch p --from B --with-unknown --wait",
             "pod set p --failover-preference A --quota 1T --eradication-delay 7d",
             "pod destroy p --contents",

@@ -17,6 +17,9 @@ use super::table::Table;
 /// Pause between two looks at a pod that is waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long a switch of the array that orders is waited for.
+const ORDERS_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long an array may fail to answer while it is waited for.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -40,6 +43,16 @@ pub(super) fn run(group: &Group<PodVerb>) -> Result<(), Failure> {
             } else {
                 let said =
                     format!("pod {} is being stretched to {to}; see `metropod pod show {pod}`", shape.name);
+                output.say(&shape, &said)
+            }
+        }
+        PodVerb::Switch { pod, to, wait } => {
+            let mut shape = client.switch(pod, to)?;
+            if *wait {
+                shape = wait_ordering(&client, pod, to)?;
+                output.say(&shape, &format!("{to} orders the writes of pod {}", shape.name))
+            } else {
+                let said = format!("{to} is to order the writes of pod {}", shape.name);
                 output.say(&shape, &said)
             }
         }
@@ -106,6 +119,25 @@ pub(super) fn end(destroyed: bool, eradicated_in_ms: Option<u64>) -> String {
         (true, Some(ms)) => format!("eradicated in {}", SpanMs(ms)),
         (true, None) => "destroyed".to_owned(),
         (false, _) => String::new(),
+    }
+}
+
+/// Waits until an array orders, which is a matter of milliseconds unless something is lost meanwhile.
+fn wait_ordering(client: &Client, pod: &str, to: &str) -> Result<PodShape, Failure> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let shape = client.pod(pod)?;
+        if shape.arrays.iter().any(|side| side.sequencer && side.name.eq_ignore_ascii_case(to)) {
+            return Ok(shape);
+        }
+        if waited >= ORDERS_WITHIN {
+            return Err(Failure::new(format!(
+                "{to} does not order yet: something was lost meanwhile, or its disk does not keep up; see `metropod pod explain \
+                 {pod}` and try again"
+            )));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+        waited += LOOK_AGAIN;
     }
 }
 

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::api::shapes::{
     ArrayShape, ConnectRequest, ConnectedShape, ConnectionShape, CountShape, CreatePodRequest,
     CreateSnapshotRequest, CreateVolumeRequest, ErrorShape, ExplanationShape, ForecastShape, KeyShape,
-    PodShape, ScrubShape, SnapshotShape, StretchRequest, UnstretchRequest, VolumeShape,
+    PodShape, ScrubShape, SnapshotShape, StretchRequest, SwitchRequest, UnstretchRequest, VolumeShape,
 };
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
@@ -174,6 +174,12 @@ impl Client {
     pub fn stretch(&self, pod: &str, array: &str) -> Result<PodShape, ClientError> {
         let request = StretchRequest { array: array.to_owned() };
         self.send(Method::Post, &format!("pods/{}/stretch", segment(pod)), &request)
+    }
+
+    /// Has an array of a stretched pod order its writes.
+    pub fn switch(&self, pod: &str, array: &str) -> Result<PodShape, ClientError> {
+        let request = SwitchRequest { array: array.to_owned() };
+        self.send(Method::Post, &format!("pods/{}/switch", segment(pod)), &request)
     }
 
     /// Takes a stretched pod from one of its arrays.

@@ -5,6 +5,7 @@
 //! Change    ─► Submit ─► answered when applied
 //! Destroy   ─► Submit, with the pod's delay noted ─► answered when applied
 //! Freeze    ─► answered when what was acknowledged before is applied; nothing is written
+//! Switch    ─► both machines are told ─► answered
 //! Unstretch ─► Submit ─► answered when applied; what follows: part.rs
 //! Stretch   ─► Invite frame ─► joiner: Machine::invited, checkpoint ─► InviteAnswer ─► INVITE entry ─► answered when applied
 //! ```
@@ -56,6 +57,7 @@ impl Array {
             Command::Move { pod, volume, to } => self.move_volume(now, request, pod, volume, to),
             Command::Freeze { pod, contents } => self.freeze(now, request, pod, contents),
             Command::Stretch { pod, peer } => self.stretch(request, pod, peer),
+            Command::Switch { pod, to } => self.switch(now, request, pod, to),
             Command::Unstretch { pod, from, with_unknown } => {
                 self.unstretch(now, request, pod, from, with_unknown)
             }
@@ -171,6 +173,22 @@ impl Array {
         let delay_ms = found.namespace.eradication_delay_ms;
         let change = Manage::Destroy { target, contents, delay_ms };
         self.submit_change(now, request, pod, change)
+    }
+
+    /// Has an array order, whichever of the two does now: the one that does makes the change. Nothing of it outlives the session.
+    fn switch(&mut self, now: Time, request: RequestId, pod: PodId, to: ArrayId) -> Result<(), ManageError> {
+        let found = self.pods.get(&pod).ok_or(ManageError::NoSuchPod)?;
+        let peer = found.peer().ok_or(ManageError::NotStretched)?;
+        if to != self.config.me && to != peer {
+            return Err(ManageError::NotAMember);
+        }
+        if !found.machine.status(now).mirrored {
+            return Err(ManageError::NotBothOnline);
+        }
+        self.step_pod(now, pod, MachineInput::Switch(to));
+        self.send_frame(peer, &SyncFrame::Switch(pod, to));
+        self.managed(request, Ok(Managed::Done));
+        Ok(())
     }
 
     /// Proposes what has fallen due.

@@ -68,6 +68,11 @@ impl Array {
                 }
                 Ok(SyncFrame::Invite(pod, name)) => self.invited(now, peer, pod, name),
                 Ok(SyncFrame::InviteAnswer(pod, accepted)) => self.invite_answered(now, peer, pod, accepted),
+                Ok(SyncFrame::Switch(pod, to)) => {
+                    if self.pods.get(&pod).and_then(|found| found.peer()) == Some(peer) {
+                        self.step_pod(now, pod, MachineInput::Switch(to));
+                    }
+                }
                 Ok(SyncFrame::NotMember(pod)) => self.not_a_member(now, peer, pod),
                 Err(_) => self.bad_frame(peer, channel),
             },

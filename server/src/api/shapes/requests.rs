@@ -86,6 +86,14 @@ pub struct StretchRequest {
     pub array: String,
 }
 
+/// Body of `POST /api/v1/pods/{pod}/switch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchRequest {
+    /// The array that is to order.
+    pub array: String,
+}
+
 /// Body of `POST /api/v1/pods/{pod}/unstretch`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
