@@ -159,7 +159,7 @@ impl Fault {
     fn one(dice: &mut Dice, means: Means) -> Fault {
         let side = Side::BOTH[dice.below(2) as usize];
         let cut = Fault::Impair(Link::Mirror, Impairment::Cut);
-        let drawn = match dice.below(16) {
+        let drawn = match dice.below(17) {
             0 | 1 => Fault::Kill(side),
             2 => Fault::KillMediator,
             3 => Fault::PowerLoss { mediator: dice.below(2) == 0 },
