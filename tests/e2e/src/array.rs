@@ -29,6 +29,8 @@ pub struct ArrayOptions {
     pub nbd: SocketAddr,
     /// The mediator.
     pub mediator: Option<SocketAddr>,
+    /// The network namespace it runs in, if not the test's own.
+    pub namespace: Option<String>,
 }
 
 /// An array's process, running or not.
@@ -43,6 +45,7 @@ pub struct Array {
 pub struct Mediator {
     directory: PathBuf,
     address: SocketAddr,
+    namespace: Option<String>,
     process: Option<Process>,
 }
 
@@ -67,6 +70,7 @@ impl ArrayOptions {
             api: free_port(),
             nbd: free_port(),
             mediator: None,
+            namespace: None,
         }
     }
 
@@ -100,7 +104,8 @@ impl Array {
 
     /// Starts it, or gives what it said when it refused to run.
     pub fn try_start(options: ArrayOptions) -> Result<Array, String> {
-        let process = Process::start(&options.arguments(), &options.log)?;
+        let process =
+            Process::start_within(options.namespace.as_deref(), &options.arguments(), &options.log)?;
         Ok(Array { options, process: Some(process) })
     }
 
@@ -146,7 +151,8 @@ impl Array {
     /// Starts it again, with the same ports. It must become ready.
     pub fn restart(&mut self) {
         self.kill9();
-        match Process::start(&self.options.arguments(), &self.options.log) {
+        let namespace = self.options.namespace.as_deref();
+        match Process::start_within(namespace, &self.options.arguments(), &self.options.log) {
             Ok(process) => self.process = Some(process),
             Err(said) => panic!("array {} did not become ready again: {said}", self.options.name),
         }
@@ -192,9 +198,19 @@ impl Array {
 impl Mediator {
     /// Starts one that keeps everything in `base`.
     pub fn start(base: &Path) -> Mediator {
-        let mut mediator = Mediator { directory: base.join("mediator"), address: free_port(), process: None };
+        Mediator::start_at(base, free_port(), None)
+    }
+
+    /// As [`Mediator::start`], listening at `address` in a network namespace.
+    pub fn start_at(base: &Path, address: SocketAddr, namespace: Option<String>) -> Mediator {
+        let mut mediator = Mediator { directory: base.join("mediator"), address, namespace, process: None };
         mediator.restart();
         mediator
+    }
+
+    /// Its process, which must run.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the mediator runs")
     }
 
     /// Where arrays connect.
@@ -236,7 +252,8 @@ impl Mediator {
             "--listen".to_owned(),
             self.address.to_string(),
         ];
-        match Process::start(&arguments, &self.directory.with_extension("log")) {
+        let log = self.directory.with_extension("log");
+        match Process::start_within(self.namespace.as_deref(), &arguments, &log) {
             Ok(process) => self.process = Some(process),
             Err(said) => panic!("the mediator did not become ready: {said}"),
         }

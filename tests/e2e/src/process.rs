@@ -47,10 +47,27 @@ impl Process {
     /// Starts the binary, waits for its ready line. Its stderr is appended to `log`. `Err`: it ended instead; what it
     /// said.
     pub fn start(arguments: &[String], log: &Path) -> Result<Process, String> {
+        Process::start_within(None, arguments, log)
+    }
+
+    /// As [`Process::start`], in a network namespace if one is named; its process id is the binary's all the same.
+    pub fn start_within(
+        namespace: Option<&str>,
+        arguments: &[String],
+        log: &Path,
+    ) -> Result<Process, String> {
         let failed = |error| panic!("cannot start {:?} {arguments:?}: {error}", binary());
         let stderr = OpenOptions::new().create(true).append(true).open(log).unwrap_or_else(failed);
         let before = std::fs::metadata(log).map_or(0, |metadata| metadata.len());
-        let mut child = Command::new(binary())
+        let mut command = match namespace {
+            None => Command::new(binary()),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(binary());
+                command
+            }
+        };
+        let mut child = command
             .args(arguments)
             .env_remove("METROPOD_API")
             .stdin(Stdio::null())
