@@ -25,6 +25,7 @@ mod moves;
 mod open;
 mod pacing;
 mod peers;
+mod repair;
 mod requests;
 mod reserve;
 mod retry;
@@ -124,6 +125,7 @@ pub struct Array {
     closing: Closing,
     windows: Windows,
     bulk: Arc<dyn BulkPort>,
+    desk: repair::Desk,
 }
 
 impl Array {
@@ -181,6 +183,7 @@ impl Array {
                 self.meters.opens_at(),
                 self.admission.opens_at(),
                 self.moves.due_at(),
+                self.desk.due_at(),
             ])
             .flatten()
             .min()
@@ -262,6 +265,7 @@ impl Array {
         for pod in due {
             self.step_pod(now, pod, MachineInput::Tick);
         }
+        self.review_repairs(now);
         self.retry_rounds(now);
         self.do_chores(now);
         self.close_journal(now);
