@@ -234,10 +234,10 @@ impl Array {
                 Rot::Chunk(digest) => Alarm::DamagedChunk(digest),
                 _ => Alarm::DamagedSegment(finding.segment),
             }));
-            if progress.listed.len() == SCRUB_FINDINGS_MAX {
-                if let Some(Finding { rot: Rot::Chunk(digest), .. }) = progress.listed.pop_front() {
-                    progress.repaired.remove(&digest);
-                }
+            if progress.listed.len() == SCRUB_FINDINGS_MAX
+                && let Some(Finding { rot: Rot::Chunk(digest), .. }) = progress.listed.pop_front()
+            {
+                progress.repaired.remove(&digest);
             }
             progress.listed.push_back(finding);
             if let Rot::Chunk(digest) = finding.rot
