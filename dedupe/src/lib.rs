@@ -23,6 +23,6 @@ pub use reduce::{
 };
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_path};
 pub use store::{
-    Census, Cleaned, Collected, Finding, OpenError, Pass, PassError, Pin, ReadError, Room, Rot,
-    SCRUB_LISTED_MAX, ScrubLeft, Scrubbed, Space, Store, StoreConfig, StoreStats, Weighed, WriteError,
+    Census, Cleaned, Collected, Finding, OpenError, Pass, PassError, Pin, ReadError, Rescue, Rescued, Room,
+    Rot, SCRUB_LISTED_MAX, ScrubLeft, Scrubbed, Space, Store, StoreConfig, StoreStats, Weighed, WriteError,
 };

@@ -197,7 +197,7 @@ impl DamagedChunks {
 
 /// Whether there may be any number of alarms of this kind.
 fn is_damage(alarm: &Alarm) -> bool {
-    matches!(alarm, Alarm::DamagedChunk(_) | Alarm::DamagedSegment(_))
+    matches!(alarm, Alarm::DamagedChunk(_) | Alarm::ChunkRepaired(_) | Alarm::DamagedSegment(_))
 }
 
 impl Outside for Hub {

@@ -2,7 +2,7 @@
 
 use metropod_core::names::VolumeId;
 use metropod_core::namespace::Destroyed;
-use metropod_core::{Array as Core, CatchUp, Channel, Pod, ScrubState};
+use metropod_core::{Array as Core, CatchUp, Channel, Pod, ScrubProgress, ScrubState};
 use metropod_dedupe::{Finding, Rot, segment_path};
 use metropod_protocol::{ArrayId, MediatorStatus, Side, Time};
 
@@ -168,7 +168,7 @@ fn collection(array: &Core) -> CollectionStatus {
 }
 
 fn scrub(array: &Core, now: Time) -> ScrubStatus {
-    let progress = array.scrub_progress();
+    let (progress, repairs) = (array.scrub_progress(), array.repair_counts());
     let ms_ago = |time: Time| now.since(time).0 / 1_000_000;
     let is_running = progress.state == ScrubState::Running;
     let left_ms = progress.bytes_left.saturating_mul(1000) / array.scrub_bytes_per_s().max(1);
@@ -184,7 +184,10 @@ fn scrub(array: &Core, now: Time) -> ScrubStatus {
         segments_total: progress.segments_done + progress.segments_left,
         records: progress.records,
         findings: progress.findings,
-        listed: progress.listed.iter().map(scrub_finding).collect(),
+        listed: progress.listed.iter().map(|finding| scrub_finding(progress, finding)).collect(),
+        chunks_found: repairs.found,
+        chunks_repaired: repairs.repaired,
+        chunks_not_repairable: repairs.failed,
         began_ms_ago: progress.began.map(ms_ago),
         ended_ms_ago: progress.ended.map(ms_ago),
         eta_ms: Some(left_ms).filter(|_| is_running),
@@ -193,7 +196,7 @@ fn scrub(array: &Core, now: Time) -> ScrubStatus {
     }
 }
 
-fn scrub_finding(finding: &Finding) -> ScrubFinding {
+fn scrub_finding(progress: &ScrubProgress, finding: &Finding) -> ScrubFinding {
     let (kind, digest) = match finding.rot {
         Rot::Chunk(digest) => ("chunk", Some(digest.to_string())),
         Rot::Stretch => ("stretch", None),
@@ -201,7 +204,8 @@ fn scrub_finding(finding: &Finding) -> ScrubFinding {
         Rot::Footer => ("footer", None),
         Rot::File => ("file", None),
     };
-    ScrubFinding { kind, file: segment_path(finding.segment), digest }
+    let repaired = matches!(finding.rot, Rot::Chunk(digest) if progress.repaired.contains(&digest));
+    ScrubFinding { kind, file: segment_path(finding.segment), digest, repaired }
 }
 
 fn pod_status(array: &Core, pod: &Pod, now: Time, name_of: &impl Fn(ArrayId) -> String) -> PodStatus {

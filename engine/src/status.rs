@@ -363,6 +363,12 @@ pub struct ScrubStatus {
     pub findings: u64,
     /// The newest of them.
     pub listed: Vec<ScrubFinding>,
+    /// Chunks met since the start, by a scrub or anybody, that are lost here and could be asked of the other array.
+    pub chunks_found: u64,
+    /// Of those, repaired from it.
+    pub chunks_repaired: u64,
+    /// Of those, not to be had.
+    pub chunks_not_repairable: u64,
     /// How long ago it began, in milliseconds; `None`: none did since the start.
     pub began_ms_ago: Option<u64>,
     /// How long ago it ended, in milliseconds; `None`: it did not.
@@ -384,4 +390,6 @@ pub struct ScrubFinding {
     pub file: String,
     /// The chunk's digest, if it is a chunk.
     pub digest: Option<String>,
+    /// Whether a good copy took its place.
+    pub repaired: bool,
 }

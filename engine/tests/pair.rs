@@ -110,6 +110,109 @@ async fn the_survivor_goes_on_and_the_lost_array_comes_back_level() {
     site.mediator.stop();
 }
 
+/// Content without a pattern, so that it is stored as it is.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut word = seed;
+    let next = |_| {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        word as u8
+    };
+    (0..length).map(next).collect()
+}
+
+/// Flips a bit of each block of `content` that lies in a segment file below `home`; how many.
+fn rot(home: &std::path::Path, content: &[u8]) -> usize {
+    use std::os::unix::fs::FileExt;
+    let mut rotten = 0;
+    for segment in std::fs::read_dir(home.join("segments")).unwrap() {
+        let path = segment.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        for block in content.chunks(4096) {
+            if let Some(at) = bytes.windows(64).position(|window| window == &block[1000..1064]) {
+                file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+                rotten += 1;
+            }
+        }
+    }
+    rotten
+}
+
+async fn scrubbed(array: &Array) -> metropod::ScrubStatus {
+    let finished = array.scrub().finished;
+    array.scrub_start().await.unwrap();
+    until("scrubbing", || array.scrub().finished > finished).await;
+    array.scrub()
+}
+
+/// F16.
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_that_rot_at_one_array_are_repaired_from_the_other_while_it_serves() {
+    let mut site = stretched().await;
+    let home = site._home.path().to_owned();
+    let content = noise(7, 64 * 4096);
+    site.b.volume("pod1::vol1").unwrap().write(4 << 20, Bytes::from(content.clone())).await.unwrap();
+    site.a.close();
+    drop(site.a);
+    let a = open(&home, "A", &site.mediator);
+    until("rejoining", || all_online(&a) && all_online(&site.b)).await;
+    let at_a = a.volume("pod1::vol1").unwrap();
+    // What a scrub meets first.
+    assert_eq!(rot(&home.join("A"), &content[..2 * 4096]), 2);
+    let found = scrubbed(&a).await;
+    assert_eq!((found.findings, found.chunks_found, found.chunks_repaired), (2, 2, 2), "{found:?}");
+    assert!(found.listed.iter().all(|finding| finding.repaired), "{found:?}");
+    // What a host meets first, in one long read and in a short one.
+    assert_eq!(rot(&home.join("A"), &content[8 * 4096..]), 56);
+    assert!(at_a.read((4 << 20) + 8 * 4096, 512).await.unwrap() == content[8 * 4096..8 * 4096 + 512]);
+    assert!(at_a.read(4 << 20, 64 * 4096).await.unwrap() == content);
+    let repaired = a.scrub();
+    assert_eq!((repaired.chunks_repaired, repaired.chunks_not_repairable), (58, 0), "{repaired:?}");
+    assert!(a.alarms().iter().any(|alarm| alarm.contains("is repaired from the other")), "{:?}", a.alarms());
+    let sound = scrubbed(&a).await;
+    assert_eq!((sound.findings, sound.chunks_repaired), (0, 58), "{sound:?}");
+    a.close();
+    drop(a);
+    // The good copies outlive a restart, without the other array.
+    site.b.close();
+    let a = open(&home, "A", &site.mediator);
+    assert_eq!(scrubbed(&a).await.findings, 0);
+    a.close();
+    site.mediator.stop();
+}
+
+/// F16, at both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_that_rotted_at_both_arrays_is_an_error_within_a_bounded_time_and_never_wrong_bytes() {
+    let mut site = stretched().await;
+    let home = site._home.path().to_owned();
+    let content = noise(9, 4096);
+    site.b.volume("pod1::vol1").unwrap().write(4 << 20, Bytes::from(content.clone())).await.unwrap();
+    site.a.close();
+    drop(site.a);
+    let a = open(&home, "A", &site.mediator);
+    until("rejoining", || all_online(&a) && all_online(&site.b)).await;
+    site.b.close();
+    drop(site.b);
+    let b = open(&home, "B", &site.mediator);
+    until("rejoining", || all_online(&a) && all_online(&b)).await;
+    // A checkpoint of both has what they hold.
+    assert_eq!((rot(&home.join("A"), &content), rot(&home.join("B"), &content)), (1, 1));
+    for array in [&a, &b] {
+        let began = Instant::now();
+        let volume = array.volume("pod1::vol1").unwrap();
+        assert_eq!(volume.read(4 << 20, 4096).await, Err(metropod::IoError::Unreadable));
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        let scrub = array.scrub();
+        assert_eq!((scrub.chunks_repaired, scrub.chunks_not_repairable), (0, 1), "{scrub:?}");
+    }
+    a.close();
+    b.close();
+    site.mediator.stop();
+}
+
 /// Who is pre-elected, by this array's word.
 fn holder(array: &Array) -> Option<String> {
     let pod = array.pod("pod1")?;

@@ -34,6 +34,7 @@ mod read;
 mod read_blocks;
 mod recall;
 mod records;
+mod rescue;
 mod scrub;
 mod space;
 mod survey;
@@ -45,12 +46,13 @@ mod writer;
 pub use clean::Cleaned;
 pub use error::{OpenError, PassError, ReadError, WriteError};
 pub use pass::{Collected, Pass, Pin};
+pub use rescue::{Rescue, Rescued};
 pub use scrub::{Finding, Rot, SCRUB_LISTED_MAX, ScrubLeft, Scrubbed};
 pub use space::{Room, Space};
 pub use weigh::{Census, Weighed};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use metropod_journal::media::Io;
 use rustc_hash::FxHashMap;
@@ -166,6 +168,7 @@ struct Shared {
     pages: Mutex<PageCache>,
     hints: Mutex<Hints>,
     files: Mutex<SegmentFiles>,
+    rescue: OnceLock<Arc<dyn Rescue>>,
 }
 
 /// A chunk that is not yet on stable storage.

@@ -69,6 +69,7 @@ impl Store {
                 pages: Mutex::new(PageCache::new(config.cached_pages_max)),
                 hints: Mutex::new(Hints::new(config.hints_max)),
                 files: Mutex::new(SegmentFiles::new(config.open_segments_max)),
+                rescue: std::sync::OnceLock::new(),
                 io,
                 config,
             }),

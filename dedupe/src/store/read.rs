@@ -68,8 +68,21 @@ impl Found {
 }
 
 impl Store {
-    /// The content of a chunk, proven to be what `digest` names in `domain`.
+    /// The content of a chunk, proven to be what `digest` names in `domain`; fetched from elsewhere if it is lost here and
+    /// somebody else has it ([`Store::set_rescue`]).
     pub async fn get(
+        &self,
+        domain: Domain,
+        digest: &Digest,
+        hint: Option<Location>,
+    ) -> Result<Bytes, ReadError> {
+        match self.get_here(domain, digest, hint).await {
+            Err(error) => Ok(self.rescued(domain, digest, error).await?.0),
+            Ok(content) => Ok(content),
+        }
+    }
+
+    async fn get_here(
         &self,
         domain: Domain,
         digest: &Digest,
@@ -107,8 +120,16 @@ impl Store {
         verify(domain, digest, &payload).ok()
     }
 
-    /// A chunk as it is stored, for transfer: the record's check has passed, the digest was not computed.
+    /// A data chunk as it is stored, for transfer: the record's check has passed, the digest was not computed. Fetched from
+    /// elsewhere as by [`Store::get`].
     pub async fn get_payload(&self, digest: &Digest) -> Result<Payload, ReadError> {
+        match self.get_payload_here(digest).await {
+            Err(error) => Ok(self.rescued(Domain::Data, digest, error).await?.1),
+            Ok(payload) => Ok(payload),
+        }
+    }
+
+    async fn get_payload_here(&self, digest: &Digest) -> Result<Payload, ReadError> {
         if let Some(payload) = self.get_staged(digest) {
             return Ok(payload);
         }

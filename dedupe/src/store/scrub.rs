@@ -7,11 +7,13 @@
 //! - S2: a finding is something that stays so: it was read twice, and the record is still the one that the index names.
 //!   Records that died or were moved, and segments that were freed, while they were read are none.
 //! - S3: memory is bounded by one segment and one batch of contents.
+//! - S4: what is listed as rotten and can be had elsewhere ([`Store::set_rescue`]) is fetched, and takes its place.
 
 use bytes::{Bytes, BytesMut};
 use metropod_journal::media::{Cause, Create, DIRECT_ALIGN_BYTES, Io, MediaError};
 
 use super::Store;
+use super::rescue::is_rot;
 use crate::digest::{Digest, Domain};
 use crate::files::OpenFile;
 use crate::location::SegmentId;
@@ -73,6 +75,8 @@ pub struct Scrubbed {
     pub findings: u64,
     /// The first [`SCRUB_LISTED_MAX`] of them.
     pub listed: Vec<Finding>,
+    /// Chunks among those listed whose place a good copy took.
+    pub repaired: Vec<Digest>,
 }
 
 /// What there is to scrub.
@@ -105,8 +109,14 @@ impl Store {
         let next = self.lock().segments.range(from..end.max(from)).next().map(|(_, segment)| *segment);
         let Some(segment) = next else { return Ok(None) };
         let bytes = u64::from(segment.length);
-        let mut scrubbed =
-            Scrubbed { segment: segment.id, bytes, records: 0, findings: 0, listed: Vec::new() };
+        let mut scrubbed = Scrubbed {
+            segment: segment.id,
+            bytes,
+            records: 0,
+            findings: 0,
+            listed: Vec::new(),
+            repaired: Vec::new(),
+        };
         match Disk::open(&self.shared.io, &segment).await {
             Ok(Some(disk)) => self.scrub_file(&disk, &segment, &mut scrubbed).await?,
             Ok(None) => scrubbed.add(Rot::File),
@@ -115,6 +125,13 @@ impl Store {
         }
         if !self.lock().segments.contains_key(&segment.id) {
             (scrubbed.findings, scrubbed.listed) = (0, Vec::new());
+        }
+        for finding in &scrubbed.listed {
+            if let Rot::Chunk(digest) = finding.rot
+                && self.mend(&digest).await
+            {
+                scrubbed.repaired.push(digest);
+            }
         }
         Ok(Some(scrubbed))
     }
@@ -254,11 +271,6 @@ impl Disk {
         }
         Ok(bytes.slice((from - start) as usize..(end - start) as usize))
     }
-}
-
-/// Whether this is the device saying that it has lost what lies there.
-fn is_rot(error: MediaError) -> bool {
-    matches!(error.cause, Cause::Device(_) | Cause::PastEnd)
 }
 
 fn footer_of(segment: &SegmentRecord, bytes: &Bytes) -> Option<Vec<RecordEntry>> {

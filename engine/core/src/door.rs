@@ -473,6 +473,10 @@ pub enum Alarm {
     BadFrame(ArrayId),
     /// A chunk that is in use is missing or damaged here.
     DamagedChunk(Digest),
+    /// A chunk that was missing or damaged here was fetched from the other array.
+    ChunkRepaired(Digest),
+    /// An array sent something else for a chunk that was asked for.
+    BadChunk(ArrayId),
     /// A scrub found a segment damaged elsewhere than in a chunk that it can name.
     DamagedSegment(SegmentId),
 }
@@ -495,6 +499,14 @@ impl std::fmt::Display for Alarm {
             Alarm::DamagedChunk(digest) => {
                 write!(f, "chunk {digest} is missing or damaged at this array; restore its segment, or check the disk")
             }
+            Alarm::ChunkRepaired(digest) => write!(
+                f,
+                "chunk {digest} was missing or damaged at this array and is repaired from the other; check the disk"
+            ),
+            Alarm::BadChunk(peer) => write!(
+                f,
+                "array {peer:?} sent other content than a chunk's that it was asked for; nothing of it is used: check that array"
+            ),
             Alarm::DamagedSegment(segment) => write!(
                 f,
                 "file {} is damaged at this array; see `metropod scrub show`, and check the disk",

@@ -24,6 +24,7 @@ pub mod names;
 pub mod namespace;
 pub mod operation;
 pub mod peer_message;
+pub mod repair;
 pub mod run_file;
 pub mod space_account;
 pub mod task;

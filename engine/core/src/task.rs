@@ -10,7 +10,7 @@ use std::pin::Pin;
 use metropod_dedupe::{Digest, Pass, PassError, ReadError, Reduced, Scrubbed, WriteError};
 use metropod_journal::media::{Cause, MediaError};
 use metropod_journal::{PrepareError, SegmentRecipe, Spare};
-use metropod_protocol::PodId;
+use metropod_protocol::{ArrayId, PodId};
 use metropod_snapshots::{ChunkStoreError, LayerId, MapError, ReachError, Rework};
 
 use crate::array::Swept;
@@ -38,6 +38,8 @@ pub enum WaitsFor {
     Joiner,
     /// The survivor, for its part of a round that is received.
     Survivor,
+    /// Nobody: this array's media. But another array's reads wait for it, while this one's may wait for that array.
+    Asker,
 }
 
 /// Why a flow gave up.
@@ -198,6 +200,11 @@ pub enum Finished {
         number: u64,
         /// What it came to; `None`: there is none left.
         result: Result<Option<Box<Scrubbed>>, MediaError>,
+    },
+    /// An array was told what this one has of a chunk.
+    ChunkAnswered {
+        /// Which array.
+        peer: ArrayId,
     },
     /// At the survivor: a round ended.
     Sent {

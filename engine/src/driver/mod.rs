@@ -152,6 +152,8 @@ impl Driver {
             inner.mediator = None;
             inner.pending.take_all()
         };
+        // Threads that wait for the other array's copy of a chunk end, too.
+        self.look(|array| array.stop_repairs());
         for reply in waiting {
             reply.give(Answer::Closed);
         }

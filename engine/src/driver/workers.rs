@@ -5,6 +5,8 @@
 //! - W2: rounds of catch-up wait for the other array, for as long as that takes. They have threads of their own, so that
 //!   any number of them keeps no segment, destage, checkpoint or read waiting; the two ends of a round do not share threads
 //!   either, so that two arrays whose sending rounds wait for each other's receiving ones cannot stand still.
+//! - W3: reads of lost chunks wait for the other array, too, but for a bounded time. Its own are answered by threads that
+//!   wait for nothing, so that two arrays all of whose reads wait for each other do go on.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,9 @@ const THREADS_MAX: usize = 64;
 /// Most rounds at a time, in each direction; more are no faster. Others wait in the queue, at most one per pod.
 const ROUNDS_MAX: usize = 32;
 
+/// Chunks read for other arrays at a time; more wait in the queue, which the core bounds.
+const ANSWERS_MAX: usize = 4;
+
 /// How long an idle thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -32,6 +37,7 @@ pub(super) struct Workers {
     media: Pool,
     sending: Pool,
     receiving: Pool,
+    answering: Pool,
 }
 
 impl Workers {
@@ -40,6 +46,7 @@ impl Workers {
             media: Pool::new("metropod-worker", THREADS_MAX, presence),
             sending: Pool::new("metropod-send", ROUNDS_MAX, presence),
             receiving: Pool::new("metropod-receive", ROUNDS_MAX, presence),
+            answering: Pool::new("metropod-answer", ANSWERS_MAX, presence),
         }
     }
 
@@ -48,13 +55,14 @@ impl Workers {
             WaitsFor::Media => &self.media,
             WaitsFor::Joiner => &self.sending,
             WaitsFor::Survivor => &self.receiving,
+            WaitsFor::Asker => &self.answering,
         };
         pool.run(work);
     }
 
     /// Lets the threads end; what is still queued is dropped.
     pub(super) fn stop(&self) {
-        for pool in [&self.media, &self.sending, &self.receiving] {
+        for pool in [&self.media, &self.sending, &self.receiving, &self.answering] {
             pool.stop();
         }
     }

@@ -67,6 +67,13 @@ fn render(
     out.single("metropod_scrub_done_bytes", "Bytes read by this scrub, or the last.", scrub.bytes_done);
     out.single("metropod_scrub_total_bytes", "Bytes that it reads in all.", scrub.bytes_total);
     out.single("metropod_scrub_findings", "Things that it found rotten.", scrub.findings);
+    out.single(
+        "metropod_repair_found",
+        "Lost chunks that the other array could be asked for.",
+        scrub.chunks_found,
+    );
+    out.single("metropod_repair_done", "Of those, repaired from it.", scrub.chunks_repaired);
+    out.single("metropod_repair_failed", "Of those, not to be had.", scrub.chunks_not_repairable);
     out.single("metropod_scrubs", "Scrubs that ended well since the start.", scrub.finished);
     out.single("metropod_volumes", "Volumes.", volumes.len() as u64);
     out.single("metropod_alarms", "Alarms since the start that are still kept.", alarms as u64);

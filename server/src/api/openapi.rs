@@ -312,10 +312,10 @@ fn schemas() -> Value {
         "Scrub": object(json!({
             "state": {"type": "string", "enum": ["idle", "running", "resting"]}, "bytes_done": count,
             "bytes_total": count, "segments_done": count, "segments_total": count, "records": count,
-            "findings": count,
+            "findings": count, "chunks_found": count, "chunks_repaired": count, "chunks_not_repairable": count,
             "listed": {"type": "array", "items": object(json!({
                 "kind": {"type": "string", "enum": ["chunk", "stretch", "header", "footer", "file"]},
-                "file": text, "digest": maybe_text,
+                "file": text, "digest": maybe_text, "repaired": flag,
             }))},
             "began_ms_ago": maybe_count, "ended_ms_ago": maybe_count, "eta_ms": maybe_count, "finished": count,
             "failed": count,

@@ -26,7 +26,8 @@ pub(super) fn run(group: &Group<ScrubVerb>) -> Result<(), Failure> {
         ScrubVerb::Start { wait: true } => {
             let scrub = finished(&client)?;
             output.answer(&scrub, shown)?;
-            match scrub.findings {
+            let repaired = scrub.listed.iter().filter(|finding| finding.repaired).count() as u64;
+            match scrub.findings.saturating_sub(repaired) {
                 0 => Ok(()),
                 found => {
                     Err(Failure::new(format!("{found} things are rotten at this array; check its disk")))
@@ -68,6 +69,12 @@ fn shown(scrub: &ScrubShape) -> Table {
     table.value("files", format_args!("{} of {}", scrub.segments_done, scrub.segments_total));
     table.value("records", scrub.records);
     table.value("rotten", scrub.findings);
+    if scrub.chunks_found > 0 {
+        let counts = (scrub.chunks_found, scrub.chunks_repaired, scrub.chunks_not_repairable);
+        let (found, repaired, failed) = counts;
+        let line = format!("{found} lost chunks met, {repaired} repaired, {failed} not repairable");
+        table.value("since the start", line);
+    }
     if let Some(ms) = scrub.began_ms_ago {
         table.value("began", ago(ms));
     }
@@ -79,7 +86,9 @@ fn shown(scrub: &ScrubShape) -> Table {
     }
     for finding in &scrub.listed {
         let digest = finding.digest.as_deref().unwrap_or_default();
-        table.value("finding", format!("{} {digest} in {}", finding.kind, finding.file).replace("  ", " "));
+        let repaired = if finding.repaired { ", repaired" } else { "" };
+        let line = format!("{} {digest} in {}{repaired}", finding.kind, finding.file);
+        table.value("finding", line.replace("  ", " "));
     }
     table
 }

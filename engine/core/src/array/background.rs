@@ -175,6 +175,7 @@ impl Array {
             Finished::Swept(swept) => self.swept(now, swept),
             Finished::Accounted(result) => self.accounted_for(now, result),
             Finished::Scrubbed { number, result } => self.scrubbed(now, number, result),
+            Finished::ChunkAnswered { peer } => self.chunk_answered(peer),
             Finished::Sent { pod, round, result } => self.round_sent(now, pod, round, result),
             Finished::Received { pod, round, result } => self.round_received(pod, round, result),
         }

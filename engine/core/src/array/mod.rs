@@ -26,6 +26,7 @@ mod open;
 mod pacing;
 mod part;
 mod peers;
+mod repair;
 mod requests;
 mod reserve;
 mod retry;
@@ -126,6 +127,7 @@ pub struct Array {
     closing: Closing,
     windows: Windows,
     bulk: Arc<dyn BulkPort>,
+    desk: repair::Desk,
 }
 
 impl Array {
@@ -183,6 +185,7 @@ impl Array {
                 self.meters.opens_at(),
                 self.admission.opens_at(),
                 self.moves.due_at(),
+                self.desk.due_at(),
             ])
             .flatten()
             .min()
@@ -264,6 +267,7 @@ impl Array {
         for pod in due {
             self.step_pod(now, pod, MachineInput::Tick);
         }
+        self.review_repairs(now);
         self.retry_rounds(now);
         self.do_chores(now);
         self.close_journal(now);

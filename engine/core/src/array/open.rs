@@ -33,6 +33,7 @@ use crate::layer_ids::LayerIds;
 use crate::manifest::{self, ManifestError};
 use crate::operation;
 use crate::pod::{Parts, Pod, Unapplied};
+use crate::repair::Repairs;
 use crate::run_file::{self, HeadFault};
 
 /// Why an array cannot be opened.
@@ -186,7 +187,10 @@ impl Array {
         if found.number > 0 {
             checkpoint::remove_unnamed(&io, found.number, &found.places).await;
         }
+        let repairs = Repairs::new(bulk.clone());
+        store.set_rescue(Arc::new(repairs.clone()));
         let mut array = Array {
+            desk: super::repair::Desk::new(repairs),
             nodes: Nodes::new(store.clone()),
             layer_ids: LayerIds::starting_at(found.next_layer),
             io,

@@ -12,6 +12,7 @@ use crate::door::{Alarm, Channel, Effect};
 use crate::namespace::PodImage;
 use crate::peer_message::{SyncFrame, decode_bulk};
 use crate::pod::{Announced, ForkPoint};
+use crate::repair::message::is_repair;
 use crate::task::{Finished, FlowError, WaitsFor};
 use crate::transfer::{self, AbortReason, Begin, Building, Held, Inbox, Port, Progress};
 
@@ -21,6 +22,7 @@ const ROUND_RETRY_AFTER: Span = Span::millis(200);
 impl Array {
     pub(super) fn link_up(&mut self, now: Time, peer: ArrayId, channel: Channel) {
         self.links.insert((peer, channel));
+        self.review_repairs(now);
         if channel == Channel::Sync {
             for pod in self.pods_with(peer) {
                 self.step_pod(now, pod, MachineInput::LinkUp);
@@ -32,6 +34,7 @@ impl Array {
 
     pub(super) fn link_down(&mut self, now: Time, peer: ArrayId, channel: Channel) {
         self.links.remove(&(peer, channel));
+        self.review_repairs(now);
         match channel {
             Channel::Sync => {
                 self.fail_stretches(peer);
@@ -77,6 +80,7 @@ impl Array {
                 Err(_) => self.bad_frame(peer, channel),
             },
             Channel::Bulk => match decode_bulk(payload) {
+                Ok((pod, message)) if is_repair(&message) => self.repair_frame(now, peer, pod, message),
                 Ok((pod, message)) => self.bulk_frame(now, peer, pod, message),
                 Err(_) => self.bad_frame(peer, channel),
             },
@@ -94,7 +98,7 @@ impl Array {
     }
 
     /// What a peer sent makes no sense. What it meant is not known, so nothing that follows is worth reading.
-    fn bad_frame(&mut self, peer: ArrayId, channel: Channel) {
+    pub(super) fn bad_frame(&mut self, peer: ArrayId, channel: Channel) {
         self.effects.push_back(Effect::Alarm(Alarm::BadFrame(peer)));
         self.effects.push_back(Effect::Disconnect { peer, channel });
     }

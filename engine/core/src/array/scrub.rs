@@ -12,9 +12,9 @@
 //! - U4: a segment that could not be read because the device failed is tried again after a rest; it is never left out.
 //! - U5: which segments were scrubbed is not kept on disk: a restart begins anew, after the whole time between scrubs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use metropod_dedupe::{Finding, Rot, Scrubbed, SegmentId};
+use metropod_dedupe::{Digest, Finding, Rot, Scrubbed, SegmentId};
 use metropod_journal::media::MediaError;
 use metropod_protocol::{RequestId, Span, Time};
 
@@ -80,6 +80,8 @@ pub struct ScrubProgress {
     pub findings: u64,
     /// The newest [`SCRUB_FINDINGS_MAX`] of those that the store listed.
     pub listed: VecDeque<Finding>,
+    /// Chunks listed whose place a good copy took.
+    pub repaired: BTreeSet<Digest>,
     /// When it began; `None`: none did since the start.
     pub began: Option<Time>,
     /// When it ended or was stopped.
@@ -232,10 +234,17 @@ impl Array {
                 Rot::Chunk(digest) => Alarm::DamagedChunk(digest),
                 _ => Alarm::DamagedSegment(finding.segment),
             }));
-            if progress.listed.len() == SCRUB_FINDINGS_MAX {
-                progress.listed.pop_front();
+            if progress.listed.len() == SCRUB_FINDINGS_MAX
+                && let Some(Finding { rot: Rot::Chunk(digest), .. }) = progress.listed.pop_front()
+            {
+                progress.repaired.remove(&digest);
             }
             progress.listed.push_back(finding);
+            if let Rot::Chunk(digest) = finding.rot
+                && found.repaired.contains(&digest)
+            {
+                progress.repaired.insert(digest);
+            }
         }
     }
 

@@ -22,6 +22,12 @@ pub struct ScrubShape {
     pub findings: u64,
     /// The newest of them.
     pub listed: Vec<ScrubFindingShape>,
+    /// Chunks met since the start, by a scrub or anybody, that are lost here and could be asked of the other array.
+    pub chunks_found: u64,
+    /// Of those, repaired from it.
+    pub chunks_repaired: u64,
+    /// Of those, not to be had.
+    pub chunks_not_repairable: u64,
     /// How long ago it began.
     pub began_ms_ago: Option<u64>,
     /// How long ago it ended.
@@ -43,6 +49,8 @@ pub struct ScrubFindingShape {
     pub file: String,
     /// The chunk's digest, if it is a chunk.
     pub digest: Option<String>,
+    /// Whether a good copy took its place.
+    pub repaired: bool,
 }
 
 impl From<ScrubStatus> for ScrubShape {
@@ -56,6 +64,9 @@ impl From<ScrubStatus> for ScrubShape {
             records: status.records,
             findings: status.findings,
             listed: status.listed.into_iter().map(ScrubFindingShape::from).collect(),
+            chunks_found: status.chunks_found,
+            chunks_repaired: status.chunks_repaired,
+            chunks_not_repairable: status.chunks_not_repairable,
             began_ms_ago: status.began_ms_ago,
             ended_ms_ago: status.ended_ms_ago,
             eta_ms: status.eta_ms,
@@ -67,6 +78,7 @@ impl From<ScrubStatus> for ScrubShape {
 
 impl From<ScrubFinding> for ScrubFindingShape {
     fn from(finding: ScrubFinding) -> ScrubFindingShape {
-        ScrubFindingShape { kind: finding.kind.to_owned(), file: finding.file, digest: finding.digest }
+        let ScrubFinding { kind, file, digest, repaired } = finding;
+        ScrubFindingShape { kind: kind.to_owned(), file, digest, repaired }
     }
 }

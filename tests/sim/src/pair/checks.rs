@@ -269,13 +269,15 @@ impl Pair {
             Alarm::CorruptEntry(_)
             | Alarm::BadFrame(_)
             | Alarm::DamagedChunk(_)
+            | Alarm::BadChunk(_)
             | Alarm::DamagedSegment(_) => {
                 self.fail(&format!("site {site} raises {alarm:?}"));
             }
             Alarm::JournalPoisoned(_)
             | Alarm::NoSpace
             | Alarm::FlowFailed { .. }
-            | Alarm::TransferFailed(_) => {}
+            | Alarm::TransferFailed(_)
+            | Alarm::ChunkRepaired(_) => {}
         }
     }
 

@@ -387,7 +387,7 @@ impl Pair {
                 self.site_after(span, site, SiteEvent::Appended);
             }
             Effect::Run(task) => {
-                let round = task.waits_for != WaitsFor::Media;
+                let round = !matches!(task.waits_for, WaitsFor::Media | WaitsFor::Asker);
                 assert_eq!(
                     round,
                     task.name.ends_with("round"),
