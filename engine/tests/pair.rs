@@ -359,7 +359,7 @@ async fn an_array_leaves_keeps_a_copy_and_is_given_the_pod_again() {
     let (at_a, at_b) = (site.a.volume("pod1::vol1").unwrap(), site.b.volume("pod1::vol1").unwrap());
     at_b.write(8192, Bytes::from(vec![7; 4096])).await.unwrap();
     let refused = site.a.unstretch("pod1", "C", false).await;
-    assert!(matches!(refused, Err(ManageError::NoSuchArray { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ManageError::NoSuchArray)), "{refused:?}");
     site.a.create_pod("alone").await.unwrap();
     let refused = site.a.unstretch("alone", "A", false).await.map_err(|error| error.to_string());
     assert_eq!(refused, Err("the pod is not stretched".to_owned()));

@@ -14,7 +14,7 @@ fn parts(world: &mut World, leaver: usize) {
     world.run_for(ms(2_000));
     assert!(world.is_alone(stayer) && !world.is_online(leaver), "{}", world.describe());
     assert!(!world.machine(stayer).is_in_session(), "nothing is said to who left");
-    let op = world.submit(stayer).unwrap();
+    let op = world.submit(stayer).expect("it runs");
     world.run_for(ms(200));
     assert!(committed(world, op).is_some(), "{}", world.describe());
 }
