@@ -428,6 +428,9 @@ pub enum ManageError {
     /// Both arrays have to be online.
     #[error("both arrays have to be online for that; see `metropod pod explain`")]
     NotBothOnline,
+    /// One array is leaving the pod.
+    #[error("an array is leaving the pod; try again when it has left")]
+    Leaving,
     /// The pod is at one array.
     #[error("the pod is not stretched")]
     NotStretched,

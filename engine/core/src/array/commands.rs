@@ -250,6 +250,7 @@ impl Array {
         match found.peer() {
             Some(other) if other != peer => return Err(ManageError::StretchedAlready),
             _ if self.is_moving(pod) => return Err(ManageError::Moving),
+            _ if found.namespace.leaving.is_some() => return Err(ManageError::Leaving),
             _ if found.namespace.destroyed.is_some() => return Err(ManageError::Destroyed),
             _ if peer == self.config.me => return Err(ManageError::StretchedAlready),
             _ => {}

@@ -39,6 +39,8 @@ impl Pod {
                 Some(pair) if pair != (host, joiner) && pair != (joiner, host) => {
                     Err(ManageError::StretchedAlready)
                 }
+                // What is invited anew begins anew: the one that leaves is to be forgotten first.
+                Some(_) if self.namespace.leaving.is_some() => Err(ManageError::Leaving),
                 _ => {
                     self.namespace.peer = Some((host, joiner));
                     Ok(Managed::Done)
