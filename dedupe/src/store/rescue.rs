@@ -52,6 +52,14 @@ impl Store {
 
     /// Fetches anew what was found rotten on the disk, whether or not a cache still holds it; whether that was done.
     pub(super) async fn mend(&self, digest: &Digest) -> bool {
+        // Fetched already, and on its way to the disk.
+        let staged = self.lock().staged.get(digest).map(|staged| (staged.domain, staged.payload.clone()));
+        if let Some((domain, payload)) = staged
+            && verify(domain, digest, &payload).is_ok()
+        {
+            self.replace(domain, *digest, payload);
+            return true;
+        }
         let Some(rescue) = self.shared.rescue.get() else { return false };
         let Some((domain, payload)) = rescue.fetch(*digest).await else { return false };
         if verify(domain, digest, &payload).is_err() {
