@@ -45,6 +45,7 @@ fn an_array_leaves_at_rest_and_its_copy_is_whole() {
 #[test]
 fn an_array_leaves_whatever_fails_at_whichever_instant() {
     let mut total = Counts::default();
+    let count = seeds(120).end - seeds(120).start;
     for seed in seeds(120) {
         let mut pair = stretched(seed);
         let leaver = seed as usize % 2;
@@ -84,7 +85,7 @@ fn an_array_leaves_whatever_fails_at_whichever_instant() {
         total += ends(pair);
     }
     println!("{total:?}");
-    assert!(total.acknowledged > 1_000 && total.alone > 100);
+    assert!(total.acknowledged > 10 * count && total.alone >= count);
 }
 
 #[test]
