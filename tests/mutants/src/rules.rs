@@ -209,12 +209,4 @@ pub const MUTATIONS: &[Mutation] = &[
             "            let _ = stayer;\n",
         )],
     },
-    Mutation {
-        name: "who is to order begins at the append",
-        edits: &[(
-            "machine/order.rs",
-            "self.log.configurations_from(self.known).iter().all(|item| item.configuration.sequencer == array)",
-            "self.newest().is_some_and(|newest| newest.sequencer == array)",
-        )],
-    },
 ];
