@@ -38,7 +38,7 @@ use crate::log::Log;
 pub use explain::{Decided, Decision, Why};
 pub use forecast::{Because, Cut, Forecast, Stays};
 
-use alone::Race;
+use alone::{Look, Race};
 use journal::Awaited;
 use moves::HandBack;
 use order::Pending;
@@ -103,6 +103,8 @@ pub struct Machine {
     mediator: Option<MediatorId>,
     mediator_requests: u64,
     race: Option<Race>,
+    /// Unfit to race, it looks who won.
+    look: Option<Look>,
     off: bool,
     stopped: Option<Alarm>,
     last_alarm: Option<Alarm>,

@@ -267,7 +267,11 @@ fn each_standing_is_explained() {
     let mut stuck = standing(1, Standing::Mirrored([true, true]), None);
     stuck.arrays[1].stalled = true;
     stuck.submit(1);
+    stuck.disconnect_mediator(1);
     assert!(stuck.run_until(ms(5_000), |world| why(world, 1) == Why::DiskStuck), "{}", stuck.describe());
+    stuck.connect_mediator(1);
+    let told = |world: &World| matches!(why(world, 1), Why::AnotherWentOn { .. });
+    assert!(stuck.run_until(ms(1_000), told), "{}", stuck.describe());
 }
 
 /// A pre-elected array with a stuck disk takes no writes, and its peer neither goes on nor leaves it: its hosts wait.

@@ -158,6 +158,9 @@ fn story_21_a_stuck_disk_is_ejected_and_30_what_it_completes_later_does_not_coun
         world.run_for(ms(20));
         assert!(committed(&world, op).is_some());
         assert_ne!(world.serving(stuck), Some(Serving::Yes));
+        // The mediator tells it, though its disk can note nothing.
+        world.run_for(ms(600));
+        assert_eq!(world.serving(stuck), Some(Serving::Off));
         world.arrays[stuck].stalled = false;
         world.sync(stuck);
         becomes_whole(&mut world);

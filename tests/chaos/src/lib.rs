@@ -14,6 +14,7 @@ pub mod host;
 pub mod judge;
 pub mod nemesis;
 pub mod network;
+pub mod rows;
 pub mod run;
 pub mod stage;
 pub mod summary;

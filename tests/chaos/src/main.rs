@@ -22,6 +22,9 @@ struct Arguments {
     /// Which faults, and what hosts do.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Instead of random faults: the rows of the failure table that real processes can be put through, so many times.
+    #[arg(long, value_name = "TIMES")]
+    rows: Option<u32>,
     /// Hosts at each array.
     #[arg(long, default_value_t = 4)]
     hosts: usize,
@@ -73,7 +76,8 @@ fn inside(arguments: &Arguments, maker: u32) -> bool {
         maker => Network::Namespaces(maker),
     };
     let lasts = Duration::from_secs_f64(arguments.minutes.clamp(0.0, 60.0 * 24.0 * 7.0) * 60.0);
-    let options = Options { seed: arguments.seed, lasts, hosts: arguments.hosts.clamp(1, 64) };
+    let options =
+        Options { seed: arguments.seed, lasts, hosts: arguments.hosts.clamp(1, 64), times: arguments.rows };
     // Who made the network may be killed: then there is nobody to tell.
     let summary = run(&arguments.data, network, options, || rustix::process::getppid() == parent);
     println!("{}", summary.text());
@@ -106,6 +110,9 @@ fn outside(arguments: &Arguments) -> Result<bool, String> {
     command.args(["--seed", &arguments.seed.to_string(), "--hosts", &arguments.hosts.to_string()]);
     if arguments.json {
         command.arg("--json");
+    }
+    if let Some(times) = arguments.rows {
+        command.args(["--rows", &times.to_string()]);
     }
     let status = command.status().map_err(|error| format!("cannot run {}: {error}", this.display()))?;
     if status.success() {

@@ -10,6 +10,7 @@ use crate::host::{Hosts, read_all};
 use crate::judge::GRACE;
 use crate::nemesis::{Fault, Means};
 use crate::network::Network;
+use crate::rows::{self, ROWS, Row};
 use crate::stage::Stage;
 use crate::summary::Summary;
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub lasts: Duration,
     /// Hosts at each array.
     pub hosts: usize,
+    /// Instead of random faults: the rows of the failure table, so many times.
+    pub times: Option<u32>,
 }
 
 /// Runs; `goes_on` is asked before each round.
@@ -40,19 +43,30 @@ pub fn run(base: &Path, network: Network, options: Options, goes_on: impl Fn() -
     println!("{}", Summary::describe(means));
     let mut stage = Stage::start(base, network);
     let mut dice = Dice::new(options.seed);
-    if let Some(preferred) = [None, Some(Side::A), Some(Side::B)][dice.below(3) as usize] {
-        stage.prefer(preferred).unwrap_or_else(|said| panic!("the preference is refused: {said}"));
-    }
+    let preferred = [None, Some(Side::A), Some(Side::B)][dice.below(3) as usize];
+    stage.prefer(preferred).unwrap_or_else(|said| panic!("the preference is refused: {said}"));
     let targets = Side::BOTH.map(|side| stage.target(side));
     let hosts = Hosts::start(targets, options.hosts, options.seed);
     let mut summary = Summary::new(options.seed, means);
     let begin = Instant::now();
-    while begin.elapsed() < options.lasts && goes_on() {
+    let mut rows = ROWS.iter().cycle();
+    for number in 0.. {
+        let over = match options.times {
+            None => begin.elapsed() >= options.lasts,
+            Some(times) => number >= times as usize * ROWS.len(),
+        };
+        if over || !goes_on() {
+            break;
+        }
         pass(&mut dice, WELL_MS);
-        let faults = Fault::draw(&mut dice, means);
-        let outcome = round(&mut stage, &hosts, &mut dice, &faults, &mut summary)
-            .and_then(|()| settle(&stage, &hosts, &mut summary));
-        if let Err(said) = outcome {
+        let outcome = match rows.next().filter(|_| options.times.is_some()) {
+            Some(row) => scenario(row, &mut stage, &hosts, &mut dice, &mut summary),
+            None => {
+                let faults = Fault::draw(&mut dice, means);
+                round(&mut stage, &hosts, &mut dice, &faults, &mut summary)
+            }
+        };
+        if let Err(said) = outcome.and_then(|()| settle(&stage, &hosts, &mut summary)) {
             hosts.judge().found(said);
         }
         if !hosts.judge().findings().is_empty() {
@@ -68,6 +82,20 @@ pub fn run(base: &Path, network: Network, options: Options, goes_on: impl Fn() -
     drop(stage);
     summary.ends(hosts.stop(), begin.elapsed());
     summary
+}
+
+/// A row of the failure table.
+fn scenario(
+    row: &Row,
+    stage: &mut Stage,
+    hosts: &Hosts,
+    dice: &mut Dice,
+    summary: &mut Summary,
+) -> Result<(), String> {
+    say(hosts, row.id);
+    rows::run(row, stage, hosts, dice.roll())?;
+    summary.row(row.id);
+    Ok(())
 }
 
 /// Makes the faults, waits, undoes them.

@@ -83,9 +83,36 @@ impl Stage {
         }
     }
 
-    /// Which array goes on when both could.
-    pub fn prefer(&self, side: Side) -> Result<(), String> {
-        let verb = ["pod", "set", POD, "--failover-preference", side.name()];
+    /// What an array says of itself.
+    pub fn status(&self, side: Side) -> Result<String, String> {
+        let pod = self.show(side)?;
+        pod["arrays"][0]["status"].as_str().map(str::to_owned).ok_or_else(|| pod.to_string())
+    }
+
+    /// Who is pre-elected, by an array's word.
+    pub fn pre_elected(&self, side: Side) -> Option<Side> {
+        self.side_with(side, "pre_elected").ok().flatten()
+    }
+
+    /// Who orders.
+    pub fn sequencer(&self) -> Result<Side, String> {
+        self.side_with(Side::A, "sequencer")?.ok_or_else(|| "nobody orders".to_owned())
+    }
+
+    fn side_with(&self, side: Side, property: &str) -> Result<Option<Side>, String> {
+        let pod = self.show(side)?;
+        let mut sides = pod["arrays"].as_array().into_iter().flatten();
+        let found = sides.find(|of| of[property] == true).and_then(|of| of["name"].as_str());
+        Ok(found.and_then(|name| Side::BOTH.into_iter().find(|side| side.name() == name)))
+    }
+
+    fn show(&self, side: Side) -> Result<Value, String> {
+        self.arrays[side as usize].try_cli(&["pod", "show", POD]).map_err(|refusal| refusal.said)
+    }
+
+    /// Which array goes on when both could; `None`: whichever is first.
+    pub fn prefer(&self, side: Option<Side>) -> Result<(), String> {
+        let verb = ["pod", "set", POD, "--failover-preference", side.map_or("", Side::name)];
         self.arrays[0].try_cli(&verb).map(drop).map_err(|refusal| refusal.said)
     }
 

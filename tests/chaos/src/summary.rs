@@ -23,6 +23,7 @@ pub struct Summary {
     pauses: BTreeMap<&'static str, Duration>,
     whole_again_max: Duration,
     rounds: usize,
+    rows: BTreeMap<&'static str, usize>,
     operations: BTreeMap<(Kind, Outcome), usize>,
     findings: Vec<Finding>,
 }
@@ -39,6 +40,7 @@ impl Summary {
             pauses: BTreeMap::new(),
             whole_again_max: Duration::ZERO,
             rounds: 0,
+            rows: BTreeMap::new(),
             operations: BTreeMap::new(),
             findings: Vec::new(),
         }
@@ -67,6 +69,12 @@ impl Summary {
         let kind = if faults.len() > 1 { "two at once" } else { faults[0].kind() };
         let longest = self.pauses.entry(kind).or_default();
         *longest = pause.max(*longest);
+    }
+
+    /// A row of the failure table was as it has to be.
+    pub fn row(&mut self, id: &'static str) {
+        self.rounds += 1;
+        *self.rows.entry(id).or_default() += 1;
     }
 
     /// Both were online again.
@@ -111,6 +119,7 @@ impl Summary {
             "lasted_ms": millis(&self.lasted),
             "rounds": self.rounds,
             "faults": self.faults,
+            "rows": self.rows,
             "overlapping": self.overlapping,
             "pause_ms_max": pauses,
             "online_again_ms_max": millis(&self.whole_again_max),
@@ -132,6 +141,10 @@ impl Summary {
         }
         let pause = self.pauses.get("two at once").map_or(0, Duration::as_millis);
         lines.push(format!("  {:>5}  {:<36} {pause} ms", self.overlapping, "two at once (of those)"));
+        if !self.rows.is_empty() {
+            let rows: Vec<String> = self.rows.iter().map(|(id, count)| format!("{id} {count}")).collect();
+            lines.push(format!("rows of the failure table: {}", rows.join(", ")));
+        }
         lines.push(format!("both online again after {} ms at most", self.whole_again_max.as_millis()));
         lines.push("requests:".into());
         for ((kind, outcome), count) in &self.operations {

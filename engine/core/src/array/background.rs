@@ -20,7 +20,7 @@ use super::{Array, DESTAGE_BYTES};
 use crate::catchup::{CatchUp, Flipping};
 use crate::checkpoint::{self, Checkpointed, Draft, PodDraft};
 use crate::door::{Alarm, Effect, Managed};
-use crate::pod::MergeRequest;
+use crate::pod::{MergeFailed, MergeRequest};
 use crate::task::{Finished, FlowError, Task, WaitsFor};
 
 /// State of the background flows.
@@ -228,12 +228,14 @@ impl Array {
         let Some(found) = self.pods.get_mut(&pod) else { return };
         match result {
             Ok(whole) => found.merge_done(number, whole),
-            Err(error) => {
-                if found.merge_failed(number) {
+            Err(error) => match found.merge_failed(now, number) {
+                MergeFailed::Nothing => {}
+                MergeFailed::Rests => self.alarm_of_chunk(error),
+                MergeFailed::GivenUp => {
                     self.alarm_of_chunk(error);
                     self.damaged(now, pod, Alarm::FlowFailed { flow: "merge" });
                 }
-            }
+            },
         }
         self.touched.insert(pod);
     }

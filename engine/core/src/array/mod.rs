@@ -175,7 +175,10 @@ impl Array {
     pub fn next_deadline(&self) -> Option<Time> {
         self.pods
             .values()
-            .flat_map(|pod| [pod.machine.next_deadline(), pod.round_retry_at, pod.chore_at()])
+            .flat_map(|pod| {
+                let merge = pod.merges.rests_until();
+                [pod.machine.next_deadline(), pod.round_retry_at, pod.chore_at(), merge]
+            })
             .chain([
                 self.background.retries.next(),
                 self.collection.due_at(),
@@ -267,6 +270,8 @@ impl Array {
         for pod in due {
             self.step_pod(now, pod, MachineInput::Tick);
         }
+        let rested = self.pods.values_mut().filter_map(|pod| pod.merges.rested(now).then_some(pod.id()));
+        self.touched.extend(rested.collect::<Vec<_>>());
         self.review_repairs(now);
         self.retry_rounds(now);
         self.do_chores(now);

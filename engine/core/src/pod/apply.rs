@@ -70,6 +70,9 @@ impl Pod {
         if self.merges.is_running(next) {
             return Applied::Merge(self.merge_ahead(context));
         }
+        if self.merges.rests() {
+            return Applied::Idle;
+        }
         let entry = self.machine.entry(next).expect("committed entries after `applied` are held").clone();
         let operation = if self.is_sound(next) { self.operation_of(&entry) } else { Err(()) };
         match operation {

@@ -3,17 +3,20 @@
 //! ```text
 //! committed ── among the next [`AHEAD`], and no entry before it touches these blocks ──► running ─► ready ─► its turn: placed
 //!     └── its turn ──────────────────────────────────────────────────────────────────────┘ └── failed: at its turn again
+//!                                                          failed at its turn: rests, then again; given up in the end
 //! ```
 //! - M1: what is merged is what the blocks hold just before the entry's turn. When the read begins no unapplied entry before
 //!   it touches them, and a committed log changes only behind it.
 //! - M2: a result that nobody waits for any more, because other content was adopted meanwhile, is dropped.
 //! - M3: at most [`AHEAD`] entries are read ahead, of each at most two blocks.
+//! - M4: what fails at its turn is tried for [`GIVE_UP_AFTER`] if another array could have what is lost here: right after a
+//!   start it is not connected yet.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use metropod_dedupe::Reduced;
-use metropod_protocol::Index;
+use metropod_protocol::{Index, Span, Time};
 
 use super::apply::{ApplyContext, MergeRequest};
 use super::{Pod, Unapplied};
@@ -22,6 +25,12 @@ use crate::operation::BLOCK_BYTES;
 
 /// Entries looked at ahead of the one to be applied next.
 const AHEAD: usize = 32;
+
+/// Between two tries of a merge whose entry has its turn.
+const REST: Span = Span::millis(500);
+
+/// How long it is tried. An answer that nobody could give is not asked for again for half of it.
+const GIVE_UP_AFTER: Span = Span::millis(10_000);
 
 /// Blocks with their new content.
 pub(crate) type Whole = Vec<(u64, Reduced)>;
@@ -33,6 +42,26 @@ pub(crate) struct Merges {
     /// Entries up to here have been looked at ahead.
     looked: Index,
     of: BTreeMap<Index, Merge>,
+    /// The entry that has its turn cannot be merged now (M4).
+    failing: Option<Failing>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: Time,
+    /// It rests until then; `None`: it is being tried again.
+    until: Option<Time>,
+}
+
+/// What follows from a merge that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MergeFailed {
+    /// Nothing: nobody waits for it, or its turn will come.
+    Nothing,
+    /// It is tried again after a rest.
+    Rests,
+    /// Its entry cannot be applied.
+    GivenUp,
 }
 
 #[derive(Debug)]
@@ -61,14 +90,36 @@ impl Merges {
         }
     }
 
-    /// An entry had its turn, whatever came of it.
+    /// An entry was applied.
     pub(super) fn passed(&mut self, index: Index) {
         self.of.remove(&index);
+        self.failing = None;
+    }
+
+    /// Whether the entry that has its turn rests.
+    pub(super) fn rests(&self) -> bool {
+        self.rests_until().is_some()
+    }
+
+    /// When it is tried again.
+    pub(crate) fn rests_until(&self) -> Option<Time> {
+        self.failing.as_ref().and_then(|failing| failing.until)
+    }
+
+    /// Ends a rest whose time has passed; says whether it did.
+    pub(crate) fn rested(&mut self, now: Time) -> bool {
+        let Some(failing) = self.failing.as_mut().filter(|failing| failing.until.is_some_and(|at| at <= now))
+        else {
+            return false;
+        };
+        failing.until = None;
+        true
     }
 
     /// Other content was adopted (M2).
     pub(super) fn forget_all(&mut self, applied: Index) {
         self.of.clear();
+        self.failing = None;
         self.looked = applied;
     }
 
@@ -140,12 +191,20 @@ impl Pod {
         }
     }
 
-    /// A merge failed; says whether its entry cannot be applied for that. What was read ahead is read again at the entry's
-    /// turn, which may never come: its volume may be gone by then.
-    pub(crate) fn merge_failed(&mut self, number: u64) -> bool {
-        let Some((index, ahead)) = self.merges.find(number) else { return false };
-        self.merges.passed(index);
-        !ahead
+    /// A merge failed. What was read ahead is read again at the entry's turn, which may never come: its volume may be gone by
+    /// then.
+    pub(crate) fn merge_failed(&mut self, now: Time, number: u64) -> MergeFailed {
+        let Some((index, ahead)) = self.merges.find(number) else { return MergeFailed::Nothing };
+        self.merges.of.remove(&index);
+        if ahead {
+            return MergeFailed::Nothing;
+        }
+        let since = self.merges.failing.as_ref().map_or(now, |failing| failing.since);
+        if self.peer().is_none() || now >= since + GIVE_UP_AFTER {
+            return MergeFailed::GivenUp;
+        }
+        self.merges.failing = Some(Failing { since, until: Some(now + REST) });
+        MergeFailed::Rests
     }
 }
 

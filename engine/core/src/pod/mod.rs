@@ -37,6 +37,7 @@ use crate::transfer::{Begin, Common, Inbox, Touched};
 
 pub use apply::{Applied, ApplyContext, MergeRequest};
 pub use manage::Answer;
+pub(crate) use merges::MergeFailed;
 use merges::Merges;
 pub(crate) use moves::Coming;
 pub(crate) use reads::ReadGate;

@@ -4,6 +4,7 @@
 //! - A2: the configuration of one is appended, durable, the promise past, the fork freeze ordered, the record durable; only then is
 //!   anything committed by it. A restart in between repeats the rest.
 //! - A3: OFF is entered on knowledge only, and left when the right becomes this array's own or a session opens.
+//! - A4: who is unfit asks for nothing, and looks at the register: once it names the other alone, hosts are told.
 
 use crate::api::{Alarm, Effect};
 use crate::config::{Configuration, Entitlement, Epoch, Ground, Members, Right};
@@ -26,6 +27,13 @@ pub(super) struct Race {
     next_ask: Time,
 }
 
+/// A look at the register.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Look {
+    request: u64,
+    next: Time,
+}
+
 impl Machine {
     /// Takes the next step of going on alone.
     pub(super) fn go_on_alone(&mut self, now: Time) {
@@ -44,8 +52,10 @@ impl Machine {
         }
         if !self.is_fit(now) {
             self.race = None;
+            self.look_who_won(now);
             return;
         }
+        self.look = None;
         match self.entitlement() {
             Entitlement::Alone => {
                 let id = ConfigId(self.draw());
@@ -75,6 +85,37 @@ impl Machine {
             self.lost_at
         };
         self.race_at.max(busy)
+    }
+
+    /// A4.
+    fn look_who_won(&mut self, now: Time) {
+        let Entitlement::Race { mediator, .. } = self.entitlement() else { return };
+        if self.off || self.mediator != Some(mediator) {
+            return;
+        }
+        if let Some(look) = self.look
+            && now < look.next
+        {
+            self.wake(now, look.next);
+            return;
+        }
+        let next = now + self.setup.settings.mediator_retry;
+        let request = self.ask(Ask::Read { pod: self.setup.pod });
+        self.look = Some(Look { request, next });
+        self.wake(now, next);
+    }
+
+    fn saw_who_won(&mut self, now: Time, answer: Answer) {
+        let racing = matches!(self.entitlement(), Entitlement::Race { .. });
+        let out = self.session().is_none() && self.out_of_sync.is_none();
+        if let Answer::Register(Some(record)) = answer
+            && let Some(holder) = record.members.sole().filter(|holder| *holder != self.setup.me)
+            && racing
+            && out
+        {
+            self.learn(now, Learned { epoch: record.epoch, holder: Some(holder) });
+            self.go_off();
+        }
     }
 
     fn run_race(&mut self, now: Time, mediator: MediatorId, base: RegisterId) {
@@ -162,7 +203,9 @@ impl Machine {
         if let Some(record) = record {
             self.seen_number = self.seen_number.max(record.epoch.number);
         }
-        if self.race.as_ref().is_some_and(|race| reply.request >= race.first) {
+        if self.look.is_some_and(|look| look.request == reply.request) {
+            self.saw_who_won(now, reply.answer);
+        } else if self.race.as_ref().is_some_and(|race| reply.request >= race.first) {
             self.on_race_reply(now, reply.answer);
         } else {
             self.on_move_reply(now, reply);

@@ -259,7 +259,9 @@ impl Machine {
         let paired = self.newest().is_some_and(|newest| newest.members.is_pair());
         let behind = self.out_of_sync.is_some();
         let Some(session) = self.session_mut() else { return };
-        let owes = paired && !behind && session.peer_ready.is_some() && peer_durable < session.sent.min(end);
+        // Who says itself that it does not keep up may owe nothing yet, and cannot apply what it has.
+        let lags = peer_durable < session.sent.min(end) || !session.peer_fit;
+        let owes = paired && !behind && session.peer_ready.is_some() && lags;
         if !owes {
             session.owed_since = None;
             return;

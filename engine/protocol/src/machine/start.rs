@@ -136,6 +136,7 @@ impl Machine {
             mediator: None,
             mediator_requests: 0,
             race: None,
+            look: None,
             off: false,
             stopped: None,
             last_alarm: None,

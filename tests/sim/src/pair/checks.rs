@@ -11,7 +11,7 @@ use metropod_dedupe::Digest;
 use metropod_protocol::{MediatorStatus, PodId, Serving, Side};
 use metropod_snapshots::{Image, LayerId, Nodes};
 
-use super::{Frozen, IDS, MEDIATOR, NEIGHBOUR, Nanos, POD, Pair, VOLUME_BYTES, hosts, ms};
+use super::{Frozen, IDS, NEIGHBOUR, Nanos, POD, Pair, VOLUME_BYTES, hosts, ms};
 use crate::executor::run;
 use crate::payload::SECTOR_BYTES;
 
@@ -261,11 +261,12 @@ impl Pair {
                         | Cause::CommittedWouldBeCut
                         | Cause::PeerTooFarBehind
                         | Cause::PeerBrokeProtocol
-                        | Cause::WrongMediator
-                ) {
+                ) || (alarm == Cause::WrongMediator && !self.mediator.wrong[site])
+                {
                     self.fail(&format!("site {site} raises {alarm:?}"));
                 }
             }
+            Alarm::DamagedChunk(_) | Alarm::DamagedSegment(_) if self.rotting => {}
             Alarm::CorruptEntry(_)
             | Alarm::BadFrame(_)
             | Alarm::DamagedChunk(_)
@@ -283,7 +284,6 @@ impl Pair {
 
     /// The register as the mediator's disk holds it.
     pub fn register(&self) -> metropod_protocol::mediator::Register {
-        let _ = MEDIATOR;
         self.mediator.registers.get(&POD).copied().unwrap_or_default()
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Load {
     /// Longest pause between two requests at a site; 0: no requests.
     pub pause: Nanos,
     pub turning: [bool; 2],
+    /// Sites without hosts.
+    pub away: [bool; 2],
     pub manage: bool,
     /// How often a turn is also one of the second pod's hosts.
     pub neighbour_percent: u64,
@@ -74,7 +76,7 @@ impl Pair {
         let span = self.random.below(self.hosts.pause);
         self.after(span, Event::Host { site });
         let at = &self.sites[site];
-        if at.array.is_none() || at.frozen || at.asked.len() >= IN_FLIGHT_MAX {
+        if at.array.is_none() || at.frozen || at.asked.len() >= IN_FLIGHT_MAX || self.hosts.away[site] {
             return;
         }
         if self.hosts.neighbour_percent > 0 && self.random.chance(self.hosts.neighbour_percent) {

@@ -12,11 +12,13 @@ use metropod_protocol::mediator::{
     Consent, MediatorReply, MediatorRequest, Register, Service, ServiceEffect, ServiceInput, ServiceSettings,
     SessionNumber, Statement,
 };
-use metropod_protocol::{ArrayId, Ask, PodId, Ticket, Time};
+use metropod_protocol::{ArrayId, Ask, MediatorId, PodId, Ticket, Time};
 
 use super::site::SiteEvent;
 use super::{Event, IDS, MEDIATOR, Nanos, Pair, ms, us};
 
+/// What another mediator calls itself.
+const ANOTHER: MediatorId = MediatorId([10; 16]);
 /// Between signs of life.
 const PERIOD: Nanos = ms(100);
 /// Silence after which an array takes its session for dead.
@@ -43,6 +45,8 @@ pub(super) struct Mediator {
     pub registers: BTreeMap<PodId, Register>,
     /// Whether each array's path works.
     pub path: [bool; 2],
+    /// Whether each array's path leads to another mediator.
+    pub wrong: [bool; 2],
     /// What each array takes for its session.
     sessions: [Option<SessionNumber>; 2],
     /// When each array last heard of it.
@@ -63,6 +67,7 @@ impl Mediator {
             boot: 0,
             registers: BTreeMap::new(),
             path: [true; 2],
+            wrong: [false; 2],
             sessions: [None; 2],
             heard: [0; 2],
             served: BTreeMap::new(),
@@ -235,7 +240,7 @@ impl Pair {
 
     pub(super) fn mediator_up(&mut self, site: usize, session: SessionNumber) {
         if self.mediator.sessions[site] == Some(session) {
-            let mediator = self.mediator_id();
+            let mediator = if self.mediator.wrong[site] { ANOTHER } else { MEDIATOR };
             self.step(site, Input::MediatorUp { mediator });
         }
     }

@@ -18,6 +18,7 @@ mod movers;
 mod neighbour;
 mod network;
 mod parting;
+mod scenario;
 mod script;
 mod site;
 
@@ -32,7 +33,7 @@ use crate::register::{History, Moment};
 
 pub use faults::{Plan, SiteFault};
 pub use neighbour::NEIGHBOUR;
-pub use script::Shown;
+pub use scenario::Shown;
 
 use faults::FaultEvent;
 use mediator::{Mediator, MediatorEvent};
@@ -156,6 +157,8 @@ pub struct Pair {
     accounting: Option<Span>,
     plan: Plan,
     faults_until: Nanos,
+    /// Bits of what is stored turn over: damage is found, and mended.
+    rotting: bool,
     counts: Counts,
     trace: u64,
     verbose: bool,
@@ -192,6 +195,7 @@ impl Pair {
             accounting: None,
             plan: Plan::default(),
             faults_until: 0,
+            rotting: false,
             counts: Counts::default(),
             trace: seed,
             random,

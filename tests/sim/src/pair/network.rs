@@ -41,7 +41,7 @@ pub(super) struct Network {
     /// Directions that are cut, by sender.
     pub blocked: [bool; 2],
     connections: u64,
-    delay: Nanos,
+    pub delay: Nanos,
     jitter: Nanos,
     pub burst: Nanos,
 }

@@ -1,31 +1,15 @@
-//! Runs as a whole: the beginning that all share, the random run, and the steps that scenarios are written in.
+//! Runs as a whole: the beginning that all share, the random run, and the end that all share.
 
 use metropod_core::names::Name;
 use metropod_core::operation::Manage;
-use metropod_core::{Channel, Command, ManageError, Managed};
-use metropod_protocol::{PodId, Serving, Side};
+use metropod_core::{Command, ManageError, Managed};
 
-use super::checks::{HEAL, runs};
+use super::checks::HEAL;
 use super::managers::DELAY;
 use super::{Counts, Event, IDS, Key, Nanos, POD, Pair, Plan, SiteFault, VOLUME_BYTES, ms};
 
 /// Between requests of busy hosts.
 const BUSY: Nanos = ms(40);
-
-/// What an array shows, in the words of the failure table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
-    /// Serves.
-    On,
-    /// Silent.
-    Held,
-    /// Refuses.
-    Off,
-    /// Behind, catching up.
-    Resyncing,
-    /// Not running.
-    Dead,
-}
 
 impl Pair {
     /// A pod with a volume and some content at site 0, stretched; faults strike from the beginning of the baseline on when
@@ -164,117 +148,5 @@ impl Pair {
         }
         self.rest_within(ms(10_000));
         self.compare();
-    }
-
-    // ---- words for scenarios
-
-    /// Sets how busy the hosts are: the longest pause between two requests of a site; 0: idle.
-    pub fn hosts(&mut self, pause: Nanos) {
-        self.load(pause, false);
-    }
-
-    /// Cuts the link between the arrays, in both directions.
-    pub fn cut_link(&mut self) {
-        self.block([true; 2]);
-        if self.random.chance(50) {
-            self.close(Channel::Sync);
-            self.close(Channel::Bulk);
-        }
-    }
-
-    /// Cuts the link in the direction from one site only.
-    pub fn cut_way_from(&mut self, site: usize) {
-        self.block([site == 0, site == 1]);
-    }
-
-    /// The link works again.
-    pub fn mend_link(&mut self) {
-        self.block([false; 2]);
-    }
-
-    /// The mediator is lost.
-    pub fn lose_mediator(&mut self) {
-        self.stop_mediator();
-    }
-
-    /// The mediator is back, with what it had persisted.
-    pub fn restore_mediator(&mut self) {
-        self.start_mediator();
-    }
-
-    /// Cuts or mends a site's own path to the mediator.
-    pub fn set_mediator_path(&mut self, site: usize, works: bool) {
-        self.mediator_path(site, works);
-    }
-
-    /// The array dies, by its power or its process, until [`Pair::revive`].
-    pub fn kill(&mut self, site: usize) {
-        let kill = self.random.chance(50);
-        self.crash(site, kill);
-    }
-
-    /// The array starts again.
-    pub fn revive(&mut self, site: usize) {
-        self.boot(site);
-    }
-
-    /// Waits up to `most`, by chance.
-    pub fn some_time(&mut self, most: Nanos) {
-        let span = self.random.below(most.max(1));
-        self.run_for(span);
-    }
-
-    /// A choice of the run's seed.
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.random.chance(percent)
-    }
-
-    /// What the array at a site shows.
-    pub fn shown(&self, site: usize) -> Shown {
-        self.shown_of(site, POD)
-    }
-
-    /// What the array at a site shows of a pod.
-    pub fn shown_of(&self, site: usize, pod: PodId) -> Shown {
-        if !runs(self.array(site)) {
-            return Shown::Dead;
-        }
-        let Some(pod) = self.array(site).and_then(|array| array.pod(pod)) else { return Shown::Off };
-        let now = self.sites[site].clock(self.now);
-        match (pod.machine().status(now).mine, pod.machine().serving(now)) {
-            (Side::Resyncing | Side::Baselining, _) => Shown::Resyncing,
-            (_, Serving::Yes) => Shown::On,
-            (_, Serving::Held) => Shown::Held,
-            (_, Serving::Suspended | Serving::Off) => Shown::Off,
-        }
-    }
-
-    /// Waits until both arrays show what they should, and fails if that takes too long.
-    pub fn expect(&mut self, shown: [Shown; 2], within: Nanos) {
-        let until = self.now + within;
-        while [self.shown(0), self.shown(1)] != shown {
-            if self.now >= until {
-                let found = [self.shown(0), self.shown(1)];
-                self.fail(&format!("expected {shown:?} within {within} ns, found {found:?}"));
-            }
-            self.run_for(ms(1));
-        }
-    }
-
-    /// Fails unless both arrays show this for a while.
-    pub fn expect_for(&mut self, shown: [Shown; 2], span: Nanos) {
-        let until = self.now + span;
-        while self.now < until {
-            let found = [self.shown(0), self.shown(1)];
-            if found != shown {
-                self.fail(&format!("expected {shown:?} to last, found {found:?}"));
-            }
-            self.run_for(ms(5));
-        }
-    }
-
-    /// The site that is alone, if one is.
-    pub fn survivor(&self) -> Option<usize> {
-        (0..2).find(|site| self.sites[*site].was_alone)
     }
 }

@@ -18,7 +18,7 @@ use metropod_journal::{Append, JournalConfig};
 use metropod_protocol::mediator::{MediatorReply, SessionNumber};
 use metropod_protocol::{ArrayId, PodId, Settings, Statement, Time};
 
-use super::{Event, IDS, Key, MEDIATOR, Nanos, POD, Pair, ms, us};
+use super::{Event, IDS, Key, Nanos, POD, Pair, ms, us};
 use crate::executor::{Executor, run};
 use crate::media_queue::MediaQueue;
 use crate::pair::hosts::{Asked, ReadEnd};
@@ -140,6 +140,15 @@ impl Site {
     pub fn clock(&self, now: Nanos) -> Time {
         let drifted = u128::from(now) * u128::from(1_000_000 - DRIFT_PPM_MAX + self.drift_ppm) / 1_000_000;
         Time(self.clock_offset + drifted as u64)
+    }
+
+    /// From now on the clock goes as fast, or as slowly, as it may.
+    pub fn set_drift(&mut self, now: Nanos, fast: bool) {
+        let shown = self.clock(now);
+        self.drift_ppm = if fast { 2 * DRIFT_PPM_MAX } else { 0 };
+        self.clock_offset = 0;
+        let unmoved = self.clock(now);
+        self.clock_offset = shown.0.saturating_sub(unmoved.0);
     }
 
     /// When the array's clock has reached `at`.
@@ -512,9 +521,5 @@ impl Pair {
         for what in std::mem::take(&mut self.sites[site].deferred) {
             self.after(0, Event::Site { site, boot, what });
         }
-    }
-
-    pub(super) fn mediator_id(&self) -> metropod_protocol::MediatorId {
-        MEDIATOR
     }
 }
