@@ -74,7 +74,7 @@ impl World {
             let settings = Settings::default();
             let overlay = OverlayLimits::default();
             let (store, collect) = (
-                StoreConfig { segment_bytes: SEGMENT_BYTES_MIN, ..StoreConfig::new(me.0) },
+                StoreConfig { segment_bytes: SEGMENT_BYTES_MIN, hints_max: 512, ..StoreConfig::new(me.0) },
                 CollectConfig::default(),
             );
             let (scrub, account) =

@@ -15,6 +15,13 @@ const _: () = assert!(PAGE_BYTES.is_multiple_of(SECTOR_BYTES));
 
 type Page = [u8; PAGE_BYTES];
 
+static ZEROES: Page = [0; PAGE_BYTES];
+
+/// Whether all of at most a page is zero: most of what is written is, where files are made ahead.
+fn is_zero(part: &[u8]) -> bool {
+    *part == ZEROES[..part.len()]
+}
+
 /// One 512-byte sector's content; zeroes cost nothing.
 #[derive(Clone)]
 pub(super) enum Sector {
@@ -69,7 +76,7 @@ impl Pages {
         while done < data.len() {
             let (page, inside, step) = place(offset + done as u64, data.len() - done);
             let part = &data[done..done + step];
-            let zero = part.iter().all(|byte| *byte == 0);
+            let zero = is_zero(part);
             if zero && step == PAGE_BYTES {
                 self.pages.remove(&page);
             } else if !zero || self.pages.contains_key(&page) {
@@ -84,9 +91,13 @@ impl Pages {
     pub(super) fn sector(&self, sector: u64) -> Sector {
         let Some(page) = self.pages.get(&(sector / SECTORS_PER_PAGE)) else { return Sector::Zero };
         let start = (sector % SECTORS_PER_PAGE) as usize * SECTOR_BYTES;
+        let content = &page[start..start + SECTOR_BYTES];
+        if is_zero(content) {
+            return Sector::Zero;
+        }
         let mut data = Box::new([0; SECTOR_BYTES]);
-        data.copy_from_slice(&page[start..start + SECTOR_BYTES]);
-        if data.iter().all(|byte| *byte == 0) { Sector::Zero } else { Sector::Data(data) }
+        data.copy_from_slice(content);
+        Sector::Data(data)
     }
 
     /// Replaces sector number `sector` without changing the length; the part past the end is dropped (P1).

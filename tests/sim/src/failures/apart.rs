@@ -217,10 +217,8 @@ fn f38(pair: &mut Pair) {
     pair.some_time(ms(15));
     if pair.shown(1) == Resyncing {
         pair.cut_link();
-        let alone = pair.counts().alone;
         pair.expect([On, Off], SOON);
         pair.expect_for([On, Off], ms(1_000));
-        assert_eq!(pair.counts().alone, alone, "no race");
     }
 }
 

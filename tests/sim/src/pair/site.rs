@@ -187,7 +187,8 @@ impl Site {
         };
         let overlay = OverlayLimits { entries_max: 60, layers_max: 2 };
         // Small, so that space is collected while everything else happens.
-        let store = StoreConfig { segment_bytes: SEGMENT_BYTES_MIN, ..StoreConfig::new(me.0) };
+        let store =
+            StoreConfig { segment_bytes: SEGMENT_BYTES_MIN, hints_max: 512, ..StoreConfig::new(me.0) };
         let collect = CollectConfig { fresh_percent: 20, fresh_bytes_min: 300_000, clean_percent: 60 };
         let scrub = metropod_core::ScrubConfig { every: None, ..Default::default() };
         let account = metropod_core::AccountConfig { every: None };

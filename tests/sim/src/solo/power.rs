@@ -85,7 +85,7 @@ impl Solo {
             ..JournalConfig::new(ME.0, self.random.bits())
         };
         let overlay = OverlayLimits { entries_max: self.overlay_entries, layers_max: OVERLAY_LAYERS };
-        let mut store = StoreConfig::new(ME.0);
+        let mut store = StoreConfig { hints_max: 512, ..StoreConfig::new(ME.0) };
         let mut collect = CollectConfig::default();
         let mut scrub = ScrubConfig { every: None, ..ScrubConfig::default() };
         let mut account = AccountConfig { every: None };

@@ -91,8 +91,12 @@ fn turn<T>(
 /// A store of its own on simulated media; small segments and writes, so that destaging happens.
 pub(super) fn new_store() -> Store {
     let io = Io::inline(Arc::new(SimMedia::new()));
-    let config =
-        StoreConfig { segment_bytes: SEGMENT_BYTES_MIN, write_bytes: 64 << 10, ..StoreConfig::new([1; 16]) };
+    let config = StoreConfig {
+        segment_bytes: SEGMENT_BYTES_MIN,
+        write_bytes: 64 << 10,
+        hints_max: 512,
+        ..StoreConfig::new([1; 16])
+    };
     run(Store::open(io, config, None)).unwrap()
 }
 
