@@ -94,6 +94,8 @@ pub struct Machine {
     lost_at: Time,
     /// The peer said that it hears this array and will send its HELLO.
     busy_until: Time,
+    /// The peer was ejected: until then no session is opened with it, unless this array has gone on.
+    shut_until: Time,
 
     // Leases.
     lease: Option<Time>,

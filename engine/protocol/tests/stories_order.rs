@@ -167,6 +167,24 @@ fn story_21_a_stuck_disk_is_ejected_and_30_what_it_completes_later_does_not_coun
     }
 }
 
+/// What it has committed it may be unable to apply: its hosts' reads would wait for ever.
+#[test]
+fn a_peer_that_says_that_its_disk_has_failed_is_left_though_it_owes_nothing() {
+    for failed in [0, 1] {
+        let mut world = World::stretched_with(41, |world| world.preferred = Some(IDS[failed]));
+        world.run_for(ms(500));
+        world.step(failed, Input::DiskFailed);
+        assert!(
+            world.run_until(ms(2_600), |world| world.is_alone(1 - failed)),
+            "{failed}: {}",
+            world.describe()
+        );
+        assert!(world.arrays[1 - failed].alarms.contains(&Alarm::PeerEjected));
+        world.run_for(ms(600));
+        assert_eq!(world.serving(failed), Some(Serving::Off));
+    }
+}
+
 #[test]
 fn story_22_a_forward_older_than_a_lease_is_refused_and_can_be_withdrawn() {
     let mut world = World::stretched_with(22, |world| world.settings.silence = Span::millis(2_000));

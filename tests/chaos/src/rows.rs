@@ -154,6 +154,11 @@ pub const ROWS: &[Row] = &[
         scene.end(KILL_M)?;
         scene.lasts([None, OFF], Duration::from_secs(2))
     }),
+    row("F59", |scene| {
+        scene.elect_by(Fault::FreezeMediator)?;
+        scene.begin(CUT)?;
+        scene.expect([ON, OFF])
+    }),
     row("F60", |scene| {
         scene.begin(Fault::Freeze(Side::A))?;
         scene.expect([None, ON])?;
@@ -248,7 +253,11 @@ impl Scene<'_> {
 
     /// M is lost, and A is pre-elected.
     fn elect(&mut self) -> Result<(), String> {
-        self.begin(KILL_M)?;
+        self.elect_by(KILL_M)
+    }
+
+    fn elect_by(&mut self, fault: Fault) -> Result<(), String> {
+        self.begin(fault)?;
         self.within(ELECTED_SOON, "A is pre-elected", |scene| {
             let elected = Side::BOTH.map(|side| scene.stage.pre_elected(side));
             if elected == [Some(Side::A); 2] { Ok(()) } else { Err(format!("{elected:?}")) }

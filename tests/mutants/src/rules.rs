@@ -209,4 +209,12 @@ pub const MUTATIONS: &[Mutation] = &[
             "            let _ = stayer;\n",
         )],
     },
+    Mutation {
+        name: "a peer that owes nothing is kept, whatever it says of its disk",
+        edits: &[("machine/merge.rs", " || !session.peer_fit;", ";")],
+    },
+    Mutation {
+        name: "who is unfit does not look who won",
+        edits: &[("machine/alone.rs", "            self.look_who_won(now);\n", "")],
+    },
 ];

@@ -40,9 +40,9 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    f01 f02 f04 f05 f06 f07 f08 f09 f10 f12 f14 f16 f18
+    f01 f02 f04 f05 f06 f07 f08 f09 f10 f12 f14 f16 f17 f18
     f20 f21 f22 f23 f24 f26 f27 f28 f29 f30 f31 f32 f36 f37 f38 f39 f40 f41
-    f50 f51 f53 f54 f55 f56 f60 f61 f63
+    f50 f51 f53 f54 f55 f56 f58 f60 f61 f63
     f70 f71 f72 f73 f76 f86 f87 f88 f89 f90 f91 f93 f94
 }
 

@@ -225,10 +225,11 @@ impl Array {
         result: Result<Vec<(u64, metropod_dedupe::Reduced)>, FlowError>,
     ) {
         self.background.merging -= 1;
+        let (used, budget) = self.journal_bytes();
         let Some(found) = self.pods.get_mut(&pod) else { return };
         match result {
             Ok(whole) => found.merge_done(number, whole),
-            Err(error) => match found.merge_failed(now, number) {
+            Err(error) => match found.merge_failed(now, number, used < budget / 2) {
                 MergeFailed::Nothing => {}
                 MergeFailed::Rests => self.alarm_of_chunk(error),
                 MergeFailed::GivenUp => {

@@ -159,7 +159,9 @@ impl Array {
             return;
         }
         if found.machine.out_of_sync().is_some_and(|mark| mark.first_time) {
-            // It never held the pod.
+            // It never held the pod; manifests may name it all the same (D4).
+            let number = self.background.want_checkpoint();
+            self.parting.gone.insert(pod, number);
             return self.forget_pod(pod, None);
         }
         self.take_leave(now, pod);

@@ -9,8 +9,8 @@
 //!   it touches them, and a committed log changes only behind it.
 //! - M2: a result that nobody waits for any more, because other content was adopted meanwhile, is dropped.
 //! - M3: at most [`AHEAD`] entries are read ahead, of each at most two blocks.
-//! - M4: what fails at its turn is tried for [`GIVE_UP_AFTER`] if another array could have what is lost here: right after a
-//!   start it is not connected yet.
+//! - M4: what fails at its turn is tried for [`GIVE_UP_AFTER`] if another array could have what is lost here (right after a
+//!   start it is not connected yet), while the journal has room for what waits behind it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -27,10 +27,11 @@ use crate::operation::BLOCK_BYTES;
 const AHEAD: usize = 32;
 
 /// Between two tries of a merge whose entry has its turn.
-const REST: Span = Span::millis(500);
+const REST: Span = Span::millis(200);
 
-/// How long it is tried. An answer that nobody could give is not asked for again for half of it.
-const GIVE_UP_AFTER: Span = Span::millis(10_000);
+/// How long it is tried: arrays that can reach each other connect in a tenth of that, and all that is not applied meanwhile pins
+/// the journal.
+const GIVE_UP_AFTER: Span = Span::millis(2_000);
 
 /// Blocks with their new content.
 pub(crate) type Whole = Vec<(u64, Reduced)>;
@@ -193,14 +194,14 @@ impl Pod {
 
     /// A merge failed. What was read ahead is read again at the entry's turn, which may never come: its volume may be gone by
     /// then.
-    pub(crate) fn merge_failed(&mut self, now: Time, number: u64) -> MergeFailed {
+    pub(crate) fn merge_failed(&mut self, now: Time, number: u64, may_rest: bool) -> MergeFailed {
         let Some((index, ahead)) = self.merges.find(number) else { return MergeFailed::Nothing };
         self.merges.of.remove(&index);
         if ahead {
             return MergeFailed::Nothing;
         }
         let since = self.merges.failing.as_ref().map_or(now, |failing| failing.since);
-        if self.peer().is_none() || now >= since + GIVE_UP_AFTER {
+        if !may_rest || self.peer().is_none() || now >= since + GIVE_UP_AFTER {
             return MergeFailed::GivenUp;
         }
         self.merges.failing = Some(Failing { since, until: Some(now + REST) });

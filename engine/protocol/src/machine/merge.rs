@@ -5,7 +5,7 @@
 //! - G3: to a joiner only committed entries go, up to JOIN; what follows JOIN goes at once.
 //! - G4: what is sent ahead of the peer's durability reports is bounded in entries and bytes.
 
-use crate::api::{Alarm, Effect};
+use crate::api::{Alarm, Effect, MediatorStatus};
 use crate::config::Entitlement;
 use crate::entry::{ENTRY_BYTES_MAX, Entry};
 use crate::ids::{Index, Position, RequestId, Time};
@@ -255,7 +255,11 @@ impl Machine {
         let peer_durable = self.peer_durable;
         // Whoever may not go on gains nothing by leaving: its hosts would get errors where they now wait.
         let settings = &self.setup.settings;
-        let limit = if self.entitlement() == Entitlement::None { settings.hold } else { settings.eject };
+        let limit = match self.entitlement() {
+            Entitlement::None => settings.hold,
+            Entitlement::Race { .. } if self.mediator_status() != MediatorStatus::Reachable => settings.hold,
+            _ => settings.eject,
+        };
         let paired = self.newest().is_some_and(|newest| newest.members.is_pair());
         let behind = self.out_of_sync.is_some();
         let Some(session) = self.session_mut() else { return };
@@ -272,6 +276,7 @@ impl Machine {
             self.wake(now, at);
         } else if self.is_fit(now) {
             self.alarm(Alarm::PeerEjected);
+            self.shut_until = now + self.setup.settings.eject;
             self.lose_session(now, Loss::Gone);
         }
     }

@@ -170,6 +170,12 @@ impl Machine {
         if self.setup.peer.is_none() || parted {
             return;
         }
+        if self.is_shut(now) {
+            let at = self.shut_until;
+            self.wake(now, at);
+            return;
+        }
+        let Contact::Opening(opening) = &mut self.contact else { return };
         opening.next_send = now + interval;
         if may_tell {
             opening.sent = Some(echo);
@@ -191,6 +197,12 @@ impl Machine {
             self.emit(Effect::Send(Message::Busy { incarnation, echo }));
         }
         self.wake(now, now + interval);
+    }
+
+    /// Whether the peer was ejected a moment ago. A disk that has failed has nothing to wait for: it would be back before this
+    /// array has gone on.
+    fn is_shut(&self, now: Time) -> bool {
+        now < self.shut_until && self.newest().is_some_and(|newest| newest.members.is_pair())
     }
 
     fn report(&self) -> Report {
@@ -266,6 +278,9 @@ impl Machine {
 
     /// Opens the session if both have heard each other.
     fn try_enter(&mut self, now: Time) {
+        if self.is_shut(now) {
+            return;
+        }
         let incarnation = self.incarnation;
         let Contact::Opening(opening) = &mut self.contact else { return };
         let Some(hello) = opening.heard.take() else { return };

@@ -137,6 +137,7 @@ impl Machine {
             mediator_requests: 0,
             race: None,
             look: None,
+            shut_until: now,
             off: false,
             stopped: None,
             last_alarm: None,

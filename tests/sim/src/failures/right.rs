@@ -1,11 +1,12 @@
 //! Where the right to go on alone is: pre-election, grants, what the mediator remembers.
 
 use metropod_core::operation::Manage;
+use metropod_protocol::MediatorStatus;
 
 use super::apart::{elect, part};
 use super::one::SOON;
-use super::{Row, elsewhere, open, row};
-use crate::pair::Shown::{Dead, Off, On};
+use super::{Row, elsewhere, row};
+use crate::pair::Shown::{Dead, Held, Off, On};
 use crate::pair::{IDS, NEIGHBOUR, Pair, ms};
 
 pub(super) const ROWS: &[Row] = &[
@@ -27,13 +28,19 @@ pub(super) const ROWS: &[Row] = &[
         f56,
         &[],
     ),
-    open(
+    row(
         "F58",
-        "the mediator's address changed while L is down",
-        ["–", "–"],
-        "it is an option of each array's start; a pod moves to it once L is back",
+        "M and L lost, both arrays given another mediator",
+        ["held, says why", "held, says why"],
+        f58,
+        &["server/tests/cli.rs::refusals_say_why_in_one_line"],
     ),
-    open("F59", "M slower than hosts wait", ["–", "–"], "an ask has no bound of its own"),
+    elsewhere(
+        "F59",
+        "M answers later than 300 ms → L lost",
+        ["on, pre-elected before", "off"],
+        &["tests/chaos/tests/rows.rs::each_row_of_the_failure_table_is_as_it_has_to_be"],
+    ),
     row(
         "F63",
         "two pods with different preferences, one cut of L",
@@ -125,6 +132,20 @@ fn f56(pair: &mut Pair) {
     pair.run_for(ms(1_000));
     pair.set_mediator_path(1, true);
     pair.expect_for([On, Off], ms(3_000));
+}
+
+fn f58(pair: &mut Pair) {
+    pair.lose_mediator();
+    pair.some_time(ms(150));
+    pair.cut_link();
+    pair.expect([Held, Held], SOON);
+    (0..2).for_each(|site| pair.set_wrong_mediator(site, true));
+    pair.restore_mediator();
+    let wrong = Some(MediatorStatus::Wrong);
+    pair.until("both say so", SOON, |pair| (0..2).all(|site| pair.sees_mediator(site) == wrong));
+    pair.expect_for([Held, Held], ms(2_000));
+    (0..2).for_each(|site| pair.set_wrong_mediator(site, false));
+    pair.expect_one(SOON);
 }
 
 fn f63(pair: &mut Pair) {
