@@ -132,6 +132,7 @@ impl Site {
                 let bytes = number(blocks)? * BLOCK_BYTES as u64;
                 done(block_on(array.create_volume(volume, bytes)).map(drop))
             }
+            ["switch", pod, to] => done(block_on(array.switch(pod, to))),
             ["stretch", pod, to] => done(block_on(array.stretch(pod, to))),
             ["prefer", pod, name] => done(block_on(array.set_preference(pod, Some(name)))),
             ["status", pod] => Ok(self.status(pod)),

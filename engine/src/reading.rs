@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!  owner:   take the reader ─► frame ─► step ─► append? give the reader up ─► append ─► step ─► take it back
+//!                                                  └── more frames are there: step them, the appender appends, read on
 //!  standby: asleep ─► an append lasts 5 ms ─► takes the vacant reader, does everything an owner does ─► asleep
 //! ```
 //! - G1: frames enter the core in the order of the connection: the reader is given up only after the step.
 //! - G2: the standby costs nothing per frame: it is woken by the first append after a quiet time, then looks by itself.
+//! - G3: who has more to read does not append: what comes meanwhile shares the next append instead of having one each.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
@@ -26,6 +28,9 @@ const STANDBY_AFTER: Duration = Duration::from_millis(5);
 
 /// Without an append for this long the standby sleeps until it is woken.
 const STANDBY_IDLE: Duration = Duration::from_millis(100);
+
+/// Frames that are stepped before an append that has come out is passed on.
+const AT_HAND_MAX: usize = 64;
 
 struct Connection {
     driver: Arc<Driver>,
@@ -68,11 +73,16 @@ impl Connection {
         loop {
             let append = {
                 let Ok(mut reader) = self.reader.lock() else { return };
-                match self.read_until_append(&mut reader, None) {
+                let append = match self.read_until_append(&mut reader, None) {
                     Ok(Some(append)) => append,
                     Ok(None) => continue,
                     Err(_) => return,
+                };
+                if self.step_at_hand(&mut reader) > 0 {
+                    self.driver.hand_over(append);
+                    continue;
                 }
+                append
             };
             self.appending_since.store(now().0.max(1), Ordering::Release);
             if let Some(standby) = standby
@@ -105,6 +115,19 @@ impl Connection {
                 return Ok(Some(append));
             }
         }
+    }
+
+    /// Steps frames that are there already; how many. While an append is out none of them brings another.
+    fn step_at_hand(&self, reader: &mut Reader) -> usize {
+        let mut stepped = 0;
+        // A closed connection is met by whoever reads next.
+        while stepped < AT_HAND_MAX
+            && let Ok(Some(frame)) = reader.try_frame()
+        {
+            stepped += 1;
+            self.driver.tell(Input::Frame { peer: self.peer, channel: self.channel, payload: frame.payload });
+        }
+        stepped
     }
 
     fn stand_by(&self) {

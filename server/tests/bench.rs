@@ -169,6 +169,13 @@ fn a_resync_is_measured_with_its_bytes() {
 }
 
 #[test]
+fn a_switch_is_measured_and_no_host_hears_of_it() {
+    let document = quickly(&["switch"]);
+    assert_eq!(document["questions"].as_array().unwrap().len(), 3);
+    assert!(document["blocks_checked"].as_u64() > Some(0), "{document}");
+}
+
+#[test]
 fn a_failover_is_measured_and_loses_nothing() {
     let document = quickly(&["failover", "--case", "kill"]);
     assert_eq!(document["facts"]["lost"], 0);

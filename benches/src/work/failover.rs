@@ -239,14 +239,19 @@ impl Bench {
     }
 
     fn ask_check(&mut self, at_a: bool, path: &Path) -> io::Result<(u64, u64)> {
-        let answer = self.side(at_a).process.ask(&format!("check-load {VOLUME} {}", path.display()))?;
-        let (wrong, checked) = answer.split_once(' ').unwrap_or(("", ""));
-        let number = |text: &str| text.parse().map_err(io::Error::other);
-        Ok((number(wrong)?, number(checked)?))
+        ask_check(self.side(at_a), path)
     }
 }
 
-fn start_load(side: &mut Side, plan: &Hosts) -> io::Result<()> {
+/// How many blocks are wrong at an array, and how many were compared with what is expected.
+pub(super) fn ask_check(side: &mut Side, path: &Path) -> io::Result<(u64, u64)> {
+    let answer = side.process.ask(&format!("check-load {VOLUME} {}", path.display()))?;
+    let (wrong, checked) = answer.split_once(' ').unwrap_or(("", ""));
+    let number = |text: &str| text.parse().map_err(io::Error::other);
+    Ok((number(wrong)?, number(checked)?))
+}
+
+pub(super) fn start_load(side: &mut Side, plan: &Hosts) -> io::Result<()> {
     let Hosts { seed, threads, first_block, blocks_per_thread, log } = plan;
     let log = log.display();
     let command = format!("load {VOLUME} {seed} {threads} {first_block} {blocks_per_thread} {log}");
@@ -254,7 +259,7 @@ fn start_load(side: &mut Side, plan: &Hosts) -> io::Result<()> {
 }
 
 /// Longest time without a completion and slowest write, in milliseconds, around and after the fault; rate before it, per second.
-fn pause(plan: &Hosts, fault_at: u64) -> io::Result<(f64, f64, f64)> {
+pub(super) fn pause(plan: &Hosts, fault_at: u64) -> io::Result<(f64, f64, f64)> {
     let completions = plan.completions()?;
     let mut ends: Vec<u64> = completions.iter().flatten().map(|completion| completion.end_ns).collect();
     ends.sort_unstable();

@@ -1,6 +1,7 @@
-//! P3: a stretched pod over loopback, 4 KiB random durable writes at depth 1 from both sides, busy and from idle.
+//! P3: a stretched pod over loopback, 4 KiB random durable writes at depth 1 from both sides, busy and from idle. P4 and P17:
+//! the same at depth 32, with what the cores of both arrays take for a write.
 //!
-//! Beside it: one array alone, and two plain appends at once on the disk that both arrays share. At the end every block is
+//! Beside it: one array alone, two plain appends at once on the disk that both arrays share, fio. At the end every block is
 //! compared at both sides.
 
 use std::cell::RefCell;
@@ -11,11 +12,12 @@ use serde_json::json;
 use super::Settings;
 use super::rounds::{Round, Way, alternate};
 use super::site::Site;
+use super::write::RawFile;
 use crate::contents::BLOCK_BYTES;
 use crate::drive::Driven;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
-use crate::pair::{Pair, PairConfig, VOLUME};
+use crate::pair::{Pair, PairConfig, Side, VOLUME};
 use crate::plan::{Api, Plan, Stop};
 use crate::report::Document;
 use crate::tape::Tape;
@@ -90,6 +92,46 @@ pub(super) fn run(settings: &Settings) -> io::Result<Document> {
         let figures = alternate("mirrored writes", settings.rounds(), ways)?;
         document.add(&format!("random durable writes of 4 KiB at depth 1{suffix}"), aim, figures);
     }
+    let depth = settings.depth.unwrap_or(32);
+    let raw = RawFile::create(home.path(), blocks * BLOCK_BYTES as u64)?;
+    let count = writes * settings.pick(20, 40);
+    let plan = |volume: &str, round: u64, way: u64| {
+        let seed = round * 100 + way + 50;
+        let plan = Plan::random_writes(volume, seed, blocks, depth, Stop::Requests(count));
+        Plan { api: Api::Async, ..plan }
+    };
+    let at = |b: bool, way: u64| {
+        let (pair, ledger, plan) = (&pair, &ledger, &plan);
+        move |round: u64| {
+            let plan = plan(VOLUME, round, way);
+            let mut pair = pair.borrow_mut();
+            let pair = &mut *pair;
+            let (side, other) = if b { (&mut pair.b, &mut pair.a) } else { (&mut pair.a, &mut pair.b) };
+            let before = cpu_ns(other)?;
+            let answer = side.process.ask(&format!("drive {}", serde_json::to_string(&plan)?))?;
+            let driven = Driven::decode(&answer)?;
+            let both_ns = driven.cpu_ns + cpu_ns(other)?.saturating_sub(before);
+            ledger.borrow_mut().apply(&plan, &driven.completed);
+            let cpu_us = Some(both_ns as f64 / 1e3 / driven.requests().max(1) as f64);
+            Ok(Some(Round { cpu_us, ..Round::rate(&driven) }))
+        }
+    };
+    let ways = vec![
+        Way::new(&format!("fio, random O_DSYNC, io_uring, depth {depth}"), "per s", None, |_| {
+            raw.random_writes(depth, count.min(20_000))
+        }),
+        Way::new("one array", "per s", Some(0), |round| {
+            Ok(Some(Round::rate(&site.borrow_mut().drive(&plan(&alone, round, 0))?)))
+        }),
+        Way::new("stretched, sequencer; cores: hosts and both arrays", "per s", Some(0), at(false, 1)),
+        Way::new("stretched, follower; cores: hosts and both arrays", "per s", Some(0), at(true, 2)),
+    ];
+    let figures = alternate("mirrored writes, many at once", settings.rounds(), ways)?;
+    document.add(
+        &format!("random durable writes of 4 KiB at depth {depth}, async"),
+        "1.5 × fio; 25 us of the cores for a write",
+        figures,
+    );
     document.checked(site.borrow_mut().check()?);
     let path = home.path().join("ledger-of-the-pair");
     ledger.borrow().save(&path)?;
@@ -99,4 +141,11 @@ pub(super) fn run(settings: &Settings) -> io::Result<Document> {
         document.checked(answer.parse::<u64>().map_err(io::Error::other)?);
     }
     Ok(document)
+}
+
+/// What an array's process has used of the cores so far.
+fn cpu_ns(side: &mut Side) -> io::Result<u64> {
+    let usage: serde_json::Value =
+        serde_json::from_str(&side.process.ask("usage")?).map_err(io::Error::other)?;
+    usage["cpu_ns"].as_u64().ok_or_else(|| io::Error::other("an array tells what it has used"))
 }

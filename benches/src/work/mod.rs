@@ -16,6 +16,7 @@ mod resync;
 mod rounds;
 mod site;
 mod snapshot;
+mod switch;
 mod write;
 
 use std::io;
@@ -45,16 +46,18 @@ pub enum Work {
     Overwrite,
     /// What idle pods cost.
     Idle,
-    /// A stretched pod at depth 1.
+    /// A stretched pod at depth 1 and at depth 32.
     Mirror,
     /// Resync after an outage.
     Resync,
     /// Pause and losses when an array or the link fails.
     Failover,
+    /// Pause when the other array is to order.
+    Switch,
 }
 
 /// All works, with their words on the command line.
-pub const WORKS: [(&str, Work); 12] = [
+pub const WORKS: [(&str, Work); 13] = [
     ("write", Work::Write),
     ("read", Work::Read),
     ("snapshot", Work::Snapshot),
@@ -67,6 +70,7 @@ pub const WORKS: [(&str, Work); 12] = [
     ("mirror", Work::Mirror),
     ("resync", Work::Resync),
     ("failover", Work::Failover),
+    ("switch", Work::Switch),
 ];
 
 /// Rounds below which a median says little.
@@ -137,6 +141,7 @@ pub fn run(work: Work, settings: &Settings) -> io::Result<Document> {
         Work::Mirror => mirror::run(settings),
         Work::Resync => resync::run(settings),
         Work::Failover => failover::run(settings),
+        Work::Switch => switch::run(settings),
     }?;
     document.context("rounds", settings.rounds());
     if settings.quick {

@@ -324,14 +324,14 @@ impl Bench<'_> {
 }
 
 /// A file for fio to write to at random.
-struct RawFile {
+pub(super) struct RawFile {
     path: std::path::PathBuf,
     bytes: u64,
     there: bool,
 }
 
 impl RawFile {
-    fn create(home: &Path, bytes: u64) -> io::Result<RawFile> {
+    pub(super) fn create(home: &Path, bytes: u64) -> io::Result<RawFile> {
         let (path, there) = (home.join("raw"), fio::version().is_some());
         if there {
             fio::lay_out(&path, bytes)?;
@@ -339,7 +339,7 @@ impl RawFile {
         Ok(RawFile { path, bytes, there })
     }
 
-    fn random_writes(&self, depth: u64, count: u64) -> io::Result<Option<Round>> {
+    pub(super) fn random_writes(&self, depth: u64, count: u64) -> io::Result<Option<Round>> {
         if !self.there {
             return Ok(None);
         }

@@ -44,7 +44,7 @@ pub struct BenchOptions {
     /// Requests of a round; overwrite: of all rounds together
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub writes: Option<u64>,
-    /// Chunks (index, recover), references (mark), pods (idle), trials (failover)
+    /// Chunks (index, recover), references (mark), pods (idle), trials (failover, switch)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Seconds of a round (idle, snapshot)
