@@ -231,7 +231,10 @@ impl Array {
             Ok(whole) => found.merge_done(number, whole),
             Err(error) => match found.merge_failed(now, number, used < budget / 2) {
                 MergeFailed::Nothing => {}
-                MergeFailed::Rests => self.alarm_of_chunk(error),
+                MergeFailed::Rests => {
+                    self.alarm_of_chunk(error);
+                    self.tell_fitness(now, pod);
+                }
                 MergeFailed::GivenUp => {
                     self.alarm_of_chunk(error);
                     self.damaged(now, pod, Alarm::FlowFailed { flow: "merge" });

@@ -242,6 +242,7 @@ impl Array {
             }
         }
         self.touch_takers(pod);
+        self.tell_fitness(now, pod);
         self.drop_applied(now, pod);
     }
 
@@ -296,7 +297,20 @@ impl Array {
         found.damaged = true;
         self.admission.review();
         self.effects.push_back(Effect::Alarm(alarm));
-        self.step_pod(now, pod, MachineInput::DiskFailed);
+        self.tell_fitness(now, pod);
+    }
+
+    /// Tells the machine whether this array can apply what is committed: who cannot must not take over.
+    pub(super) fn tell_fitness(&mut self, now: Time, pod: PodId) {
+        let Some(found) = self.pods.get_mut(&pod) else { return };
+        let unfit = found.damaged || found.merges.is_failing();
+        if unfit != std::mem::replace(&mut found.told_unfit, unfit) {
+            match unfit {
+                true => self.step_pod(now, pod, MachineInput::DiskFailed),
+                false if self.poisoned.is_none() => self.step_pod(now, pod, MachineInput::DiskMended),
+                false => {}
+            }
+        }
     }
 
     fn note_applied(&mut self, pod: PodId) {

@@ -342,9 +342,7 @@ impl Array {
         // The machine may know more than the image holds by now; then this copy stays what it is, and the next
         // manifest says so.
         if found.machine.position(to.index) == Some(to) {
-            if std::mem::take(&mut found.damaged) && self.poisoned.is_none() {
-                found.machine.step(now, MachineInput::DiskMended);
-            }
+            found.damaged = false;
             found.rebase(image, to.index);
             found.review_chores(now);
             self.meters.review();

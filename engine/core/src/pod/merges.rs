@@ -10,7 +10,7 @@
 //! - M2: a result that nobody waits for any more, because other content was adopted meanwhile, is dropped.
 //! - M3: at most [`AHEAD`] entries are read ahead, of each at most two blocks.
 //! - M4: what fails at its turn is tried for [`GIVE_UP_AFTER`] if another array could have what is lost here (right after a
-//!   start it is not connected yet), while the journal has room for what waits behind it.
+//!   start it is not connected yet), while the journal has room for what waits behind it. Meanwhile the array is unfit.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -95,6 +95,11 @@ impl Merges {
     pub(super) fn passed(&mut self, index: Index) {
         self.of.remove(&index);
         self.failing = None;
+    }
+
+    /// Whether the entry that has its turn could not be merged so far.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.is_some()
     }
 
     /// Whether the entry that has its turn rests.

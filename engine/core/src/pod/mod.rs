@@ -119,6 +119,8 @@ pub struct Pod {
     pub(crate) held_bytes: u64,
     pub(crate) merges: Merges,
     pub(crate) damaged: bool,
+    /// What the machine was told of that, and of merges that fail.
+    pub(crate) told_unfit: bool,
     /// Entries up to here hold what their digests say, but for `unsound`.
     pub(crate) verified: Index,
     pub(crate) unsound: Option<Index>,
@@ -190,6 +192,7 @@ impl Pod {
             held_bytes: 0,
             merges: Merges::default(),
             damaged: false,
+            told_unfit: false,
             verified: parts.applied,
             unsound: None,
             in_journal: VecDeque::new(),
